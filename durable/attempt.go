@@ -1,0 +1,170 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type stepFn = func(ctx context.Context, in json.RawMessage) (json.RawMessage, error)
+
+// StepInfo is what a step may know about its call.
+type StepInfo struct {
+	Step, Call string
+	// Key is the effect key: the same for every attempt, replay and reset of
+	// this call, and for no other. Hand it to whoever takes effect, as an
+	// idempotency key. Empty without an engine.
+	Key                         string
+	Attempt                     int
+	WorkflowID, RunID, Workflow string
+	Owner                       string
+	Trace                       string // W3C traceparent of the run
+	Started                     time.Time
+}
+
+// StepInfoOf tells a step about its call; false outside a step.
+func StepInfoOf(ctx context.Context) (StepInfo, bool) {
+	if a, ok := ctx.Value(envKey{}).(*attempt); ok {
+		return a.info, true
+	}
+	return StepInfo{}, false
+}
+
+// attempt is one execution of a step's function.
+type attempt struct {
+	ex     *executor // nil without an engine
+	info   StepInfo
+	over   atomic.Bool // its outcome stands
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex      // guards what follows, and cancel
+	stop  error           // why it should stop
+	last  json.RawMessage // details of the newest heartbeat, of this attempt or an earlier one
+	beat  *time.Timer     // fires when the demanded heartbeat fails to come
+	beats time.Duration
+	saved func(json.RawMessage) // asks for the details to be kept, best effort
+}
+
+// Heartbeat says that a step is alive, and how far it has come; details may be
+// nil. The next attempt finds them by [LastHeartbeat]; they are kept best
+// effort. It returns the error of ctx when the step should stop. Runs on a
+// worker.
+func Heartbeat(ctx context.Context, details any) error {
+	a, ok := ctx.Value(envKey{}).(*attempt)
+	if !ok {
+		return fmt.Errorf("durable.Heartbeat: called outside a step")
+	}
+	var raw json.RawMessage
+	if details != nil {
+		var err error
+		if raw, err = encode(details); err != nil {
+			return fmt.Errorf("durable.Heartbeat: %w", err)
+		}
+	}
+	a.mu.Lock()
+	if raw != nil {
+		a.last = raw
+	}
+	if a.beat != nil {
+		a.beat.Reset(a.beats)
+	}
+	saved := a.saved
+	a.mu.Unlock()
+	if saved != nil && raw != nil {
+		saved(raw)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// LastHeartbeat gives the newest details that an attempt of this call left.
+func LastHeartbeat[T any](ctx context.Context) (T, bool) {
+	var zero T
+	a, ok := ctx.Value(envKey{}).(*attempt)
+	if !ok {
+		return zero, false
+	}
+	a.mu.Lock()
+	raw := a.last
+	a.mu.Unlock()
+	if raw == nil {
+		return zero, false
+	}
+	v, err := decode[T](raw)
+	return v, err == nil
+}
+
+// run executes fn under the timeouts of spec. Where fn does not stop in time
+// it is left behind: its late result is dropped.
+func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *stepSpec) (json.RawMessage, error) {
+	timeout := time.Duration(spec.Timeout) * time.Microsecond
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a.mu.Lock()
+	a.cancel = cancel
+	if a.stop != nil {
+		cancel(a.stop) // asked to stop before it began
+	}
+	a.mu.Unlock()
+
+	type outcome struct {
+		out json.RawMessage
+		err error
+	}
+	ch := make(chan outcome, 1)
+	lost := make(chan error, 1)
+	give := func(err error) {
+		select {
+		case lost <- err:
+			cancel(err)
+		default:
+		}
+	}
+	timer := time.AfterFunc(timeout, func() { give(attemptTimeout("the timeout", timeout)) })
+	defer timer.Stop()
+	if spec.Heartbeat > 0 {
+		a.beats = time.Duration(spec.Heartbeat) * time.Microsecond
+		a.mu.Lock()
+		a.beat = time.AfterFunc(a.beats, func() { give(attemptTimeout("the time for a heartbeat", a.beats)) })
+		a.mu.Unlock()
+		defer a.beat.Stop()
+	}
+	go func() {
+		returned := false
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil {
+				o.err = &Error{Type: "panic", Message: fmt.Sprintf("%v\n%s", p, debug.Stack())}
+			} else if !returned {
+				o.err = &Error{Type: "panic", Message: "the step ended its goroutine (runtime.Goexit)"}
+			}
+			ch <- o
+		}()
+		o.out, o.err = fn(context.WithValue(ctx, envKey{}, a), in)
+		returned = true
+	}()
+	var o outcome
+	select {
+	case o = <-ch:
+		if err := context.Cause(ctx); err != nil && o.err != nil && errors.Is(o.err, ctx.Err()) && !errors.Is(o.err, err) {
+			// The function passed on the context's error: say why it ended.
+			o.err = fmt.Errorf("%w (%w)", err, o.err)
+		}
+	case err := <-lost:
+		o.err = fmt.Errorf("%w: %w", err, errAttemptOver)
+		if a.ex != nil {
+			a.ex.leftBehind(a, ch2done(ch))
+		}
+	}
+	a.over.Store(true)
+	return o.out, o.err
+}
+
+func ch2done[T any](ch <-chan T) func() { return func() { <-ch } }

@@ -1,0 +1,535 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// launch lets the effect of a committed call out. It belongs to the loop of
+// the entry, as do forget and stopCall.
+func (e *entry) launch(oc *openCall) {
+	ex, id := e.ex, oc.call.ID
+	if oc.over {
+		return
+	}
+	switch oc.call.Kind {
+	case kindTimer:
+		oc.timer = ex.timers.add(oc.due, func() {
+			ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Fired, Call: id}})
+		})
+	case kindQuestion:
+		if oc.due > 0 {
+			oc.timer = ex.timers.add(oc.due, func() {
+				ex.deliver(e, &incoming{ctl: func(e *entry) { e.expire(id) }})
+			})
+		}
+	case kindStep:
+		if oc.spec == nil {
+			oc.spec = &stepSpec{}
+			_ = json.Unmarshal(oc.call.Options, oc.spec)
+		}
+		e.dispatch(oc)
+	case kindChild:
+		ex.work(func() { ex.startChild(e, oc) })
+	case kindMessage, kindStop:
+		ex.work(func() { ex.sendOut(e, oc) })
+	}
+}
+
+// forget drops an open call: it has its outcome, or nobody wants it.
+func (e *entry) forget(id string) {
+	oc := e.open[id]
+	if oc == nil {
+		return
+	}
+	delete(e.open, id)
+	oc.timer.stop()
+	if oc.active != nil {
+		oc.active.end(context.Canceled)
+	}
+}
+
+// stopCall hands a cancel on to a step or a child.
+func (e *entry) stopCall(id string) {
+	oc := e.open[id]
+	if oc == nil {
+		return
+	}
+	oc.stop = true
+	switch {
+	case oc.call.Kind == kindChild:
+		e.ex.deliver(e.ex.childOf(e.row, id), cancelEvent("", "its caller was cancelled"))
+	case oc.active != nil:
+		oc.active.end(context.Canceled)
+	case oc.call.Kind == kindStep && oc.timer != nil && oc.due > 0:
+		// It waits for a retry, which will not come any more.
+		oc.timer.stop()
+		f := oc.failure
+		if f == nil {
+			f = failed(context.Canceled, "cancelled before it started")
+		}
+		f.Attempts = oc.attempt
+		e.ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: id, Attempt: oc.attempt, Failure: f}})
+	}
+}
+
+func (a *attempt) end(cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stop = cause
+	if a.cancel != nil {
+		a.cancel(cause)
+	}
+}
+
+// expire ends a question that nobody answered in time.
+func (e *entry) expire(id string) {
+	oc := e.open[id]
+	if oc == nil || oc.over {
+		return
+	}
+	in := &incoming{ev: &journal.Event{Kind: journal.Done, Call: id, Failure: failed(ErrExpired, "nobody answered in time")}}
+	if full, err := e.ex.st.Ask(e.row.RunID + "/" + id); err == nil && full.State == "open" {
+		c := *full
+		c.State, c.Answered = "expired", time.Now().UnixMicro()
+		in.ask = &c
+	}
+	e.turn([]*incoming{in})
+}
+
+// dispatch sends a step's next attempt: now, or when its time has come.
+func (e *entry) dispatch(oc *openCall) {
+	ex, id := e.ex, oc.call.ID
+	if ex.life.Err() != nil {
+		return // at the next start
+	}
+	def := ex.defs.steps[oc.call.Name]
+	if def == nil || def.fn == nil {
+		ex.log.Warn("a step waits: this program does not define it", "step", oc.call.Name, "run_id", e.row.RunID)
+		return
+	}
+	if oc.due > time.Now().UnixMicro() {
+		oc.timer = ex.timers.add(oc.due, func() {
+			ex.deliver(e, &incoming{ctl: func(e *entry) {
+				if c := e.open[id]; c == oc && !c.over {
+					e.dispatch(c)
+				}
+			}})
+		})
+		return
+	}
+	oc.due = 0
+	oc.attempt++
+	a := &attempt{ex: ex, last: oc.beat, info: StepInfo{
+		Step: oc.call.Name, Call: id, Key: oc.call.Key, Attempt: oc.attempt,
+		WorkflowID: e.row.WorkflowID, RunID: e.row.RunID, Workflow: e.row.Name, Owner: e.row.Owner,
+	}}
+	oc.active = a
+	a.saved = e.beatSaver(oc)
+	ex.mu.Lock()
+	if ex.stopping {
+		ex.mu.Unlock()
+		oc.active = nil
+		return
+	}
+	ex.steps.Add(1)
+	ex.mu.Unlock()
+	go func() {
+		defer ex.steps.Done()
+		ex.attempt(e, oc, def.fn, a)
+	}()
+}
+
+// attempt makes one attempt of a step and reports its outcome.
+func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
+	id, spec := oc.call.ID, oc.spec
+	if err := ex.place(oc, a); err != nil {
+		if ex.life.Err() == nil {
+			ex.outcome(e, oc, a, nil, err)
+		}
+		return
+	}
+	if spec.AtMostOnce {
+		// The intent is on disk before the effect can be.
+		sent := make(chan error, 1)
+		ex.deliver(e, &incoming{note: &journal.Note{Kind: "sent", Call: id, Attempt: 1}, ack: func(err error) { sent <- err }})
+		if <-sent != nil {
+			<-ex.slots
+			return // it ended meanwhile, or nothing can be written any more
+		}
+	}
+	ex.atWork.Add(1)
+	a.info.Started = time.Now()
+	row := e.rowNow()
+	var cfg runConfig
+	if len(row.Config) > 0 {
+		_ = json.Unmarshal(row.Config, &cfg)
+	}
+	a.info.Trace = cfg.Trace
+	ctx := ex.propagate(ex.life, &cfg)
+	ex.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
+	in, err := ex.unseal(oc.call.Payload)
+	var out json.RawMessage
+	if err != nil {
+		err = Permanent(fmt.Errorf("the codec cannot decode the input: %w", err))
+	} else {
+		out, err = a.run(ctx, fn, in, spec)
+	}
+	ex.atWork.Add(-1)
+	<-ex.slots
+	o := Observation{Kind: "step.ended", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Took: time.Since(a.info.Started)}
+	if err != nil {
+		o.Err = toError(err)
+	}
+	if err != nil && ex.life.Err() != nil {
+		// The engine stops: the attempt is lost, not failed.
+		ex.observe(row, o)
+		return
+	}
+	if err == nil {
+		if err = ex.checkSize(len(out), "the result of step", oc.call.Name); err != nil {
+			err = unencodable{err}
+		}
+	}
+	ex.observe(row, o)
+	ex.outcome(e, oc, a, out, err)
+}
+
+// place waits for a place among the steps at work.
+func (ex *executor) place(oc *openCall, a *attempt) error {
+	select {
+	case ex.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	ex.queued.Add(1)
+	defer ex.queued.Add(-1)
+	var late <-chan time.Time
+	if q := time.Duration(oc.spec.QueueTimeout) * time.Microsecond; q > 0 && oc.attempt == 1 {
+		t := time.NewTimer(time.Until(time.UnixMicro(oc.at).Add(q)))
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case ex.slots <- struct{}{}:
+		return nil
+	case <-late:
+		return Permanent(&Error{Type: "not_started", Code: "not_started", Message: "no place to run within QueueTimeout"})
+	case <-ex.life.Done():
+		return ErrShutdown
+	}
+}
+
+// outcome reports what an attempt came to: the result, or a failure that is
+// retried or final.
+func (ex *executor) outcome(e *entry, oc *openCall, a *attempt, out json.RawMessage, err error) {
+	id, n := oc.call.ID, a.info.Attempt
+	ev := &journal.Event{Kind: journal.Done, Call: id, Attempt: n}
+	if err == nil {
+		p, serr := ex.seal(out)
+		if serr == nil {
+			ev.Payload = p
+			ex.deliver(e, &incoming{ev: ev})
+			return
+		}
+		err = unencodable{fmt.Errorf("the codec cannot encode the result: %w", serr)}
+	}
+	began := time.UnixMicro(oc.at)
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		oc.active = nil
+		if e.open[id] != oc {
+			return
+		}
+		v := oc.spec.judge(err, n, began, time.Now(), oc.stop)
+		v.failure.Attempts = n
+		if !v.retry {
+			ev.Failure = v.failure
+			e.turn([]*incoming{{ev: ev}})
+			return
+		}
+		e.again(oc, v.failure, time.Now().Add(v.delay).UnixMicro(), "attempt")
+	}})
+}
+
+// again records a failed attempt and sets the time of the next one.
+func (e *entry) again(oc *openCall, f *journal.Failure, due int64, kind string) {
+	oc.failure, oc.due = f, due
+	n := &journal.Note{Kind: kind, Call: oc.call.ID, Attempt: oc.attempt, Due: due, Failure: f}
+	a := oc.beat
+	n.Details = a
+	e.store([]*incoming{{note: n}})
+	e.dispatch(oc)
+}
+
+// beatSaver keeps heartbeat details, at most every five seconds.
+func (e *entry) beatSaver(oc *openCall) func(json.RawMessage) {
+	var last time.Time
+	return func(raw json.RawMessage) {
+		now := time.Now()
+		write := now.Sub(last) >= 5*time.Second
+		if write {
+			last = now
+		}
+		e.ex.deliver(e, &incoming{ctl: func(e *entry) {
+			if e.open[oc.call.ID] != oc {
+				return
+			}
+			oc.beat = raw
+			if write && !last.IsZero() {
+				e.store([]*incoming{{note: &journal.Note{Kind: "beat", Call: oc.call.ID, Attempt: oc.attempt, Details: raw}}})
+			}
+		}})
+	}
+}
+
+func (e *entry) rowNow() *journal.Run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.row
+}
+
+// openCalls reads from a store what a run waits for, and what was stored for
+// it but not applied.
+func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, error) {
+	rows, err := st.Rows(row.Last, row.From)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the history of run %v: %w", refOf(row), err)
+	}
+	var calls []*openCall
+	byID := map[string]*openCall{}
+	var pend []pending
+	end := func(id string) {
+		if byID[id] != nil {
+			byID[id].over = true
+			delete(byID, id)
+		}
+	}
+	for _, jr := range rows {
+		ent, err := journal.Decode(jr)
+		if err != nil {
+			return nil, nil, err
+		}
+		for i, ev := range ent.Events {
+			switch {
+			case jr.Kind == journal.KindEvent:
+				pend = append(pend, pending{row: jr.ID, idx: i, ev: ev})
+			case ev.Ref != 0:
+				for k, p := range pend {
+					if p.row == ev.Ref && p.idx == ev.Index {
+						pend = append(pend[:k], pend[k+1:]...)
+						break
+					}
+				}
+				fallthrough
+			default:
+				if ev.Kind == journal.Done || ev.Kind == journal.Fired {
+					end(ev.Call)
+				}
+			}
+		}
+		for _, c := range ent.Calls {
+			if c.Kind == kindSideEffect {
+				continue
+			}
+			oc := &openCall{call: c, row: jr.ID, at: ent.At, due: c.Due}
+			byID[c.ID] = oc
+			calls = append(calls, oc)
+		}
+		for _, id := range ent.Closed {
+			end(id)
+		}
+		for _, id := range ent.Stops {
+			if c := byID[id]; c != nil {
+				c.stop = true
+			}
+		}
+		for _, n := range ent.Notes {
+			c := byID[n.Call]
+			if c == nil {
+				continue
+			}
+			switch n.Kind {
+			case "sent":
+				c.sent = true
+			case "attempt", "lost":
+				c.attempt, c.due, c.failure = n.Attempt, n.Due, n.Failure
+			}
+			if n.Details != nil {
+				c.beat = n.Details
+			}
+		}
+	}
+	open := calls[:0]
+	for _, c := range calls {
+		if !c.over {
+			open = append(open, c)
+		}
+	}
+	// An outcome that is stored but not applied: the call is not sent again.
+	for _, p := range pend {
+		if c := byID[p.ev.Call]; c != nil && p.ev.Kind != journal.Running {
+			c.over = true
+		}
+	}
+	return open, pend, nil
+}
+
+// recover puts all unfinished runs into the index and lets what they wait for
+// go on.
+func (ex *executor) recover(ctx context.Context) error {
+	var all []*entry
+	var opens [][]*openCall
+	var rows []*journal.Run
+	if err := ex.st.Unfinished(func(row *journal.Run) error {
+		rows = append(rows, row)
+		return ctx.Err()
+	}); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	for _, row := range rows {
+		open, pend, err := openCalls(ex.st, row)
+		if err != nil {
+			return fmt.Errorf("recover: %w", err)
+		}
+		e := ex.admitRun(row, pend)
+		for _, oc := range open {
+			e.open[oc.call.ID] = oc
+		}
+		all, opens = append(all, e), append(opens, open)
+	}
+	if err := ex.countDeaths(all, opens); err != nil {
+		return err
+	}
+	for i, e := range all {
+		open, row, pend, poisoned := opens[i], e.row, len(e.pend), e.poisoned()
+		if row.Parent != 0 && ex.entry(row.Parent) == nil {
+			var cfg runConfig
+			_ = json.Unmarshal(row.Config, &cfg)
+			ex.closeChild(e, cfg.ParentClose)
+		}
+		if len(row.Problem) > 0 && !poisoned || pend > 0 && len(row.Paused) == 0 {
+			ex.nudge(e)
+		}
+		if len(open) > 0 {
+			ex.deliver(e, &incoming{ctl: func(e *entry) {
+				if e.poisoned() {
+					return
+				}
+				for _, oc := range open {
+					if e.open[oc.call.ID] == oc {
+						e.relaunch(oc)
+					}
+				}
+			}})
+		}
+	}
+	return nil
+}
+
+// inFlight reports whether a step was at work when the process ended.
+func (oc *openCall) inFlight() bool {
+	return oc.call.Kind == kindStep && !oc.over && oc.due == 0
+}
+
+// countDeaths notes which runs were at work when the process ended. One at
+// which that happens again and again is kept from killing the next process.
+func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
+	now := time.Now().UnixMicro()
+	tx := &journal.Tx{}
+	flush := func() error {
+		if len(tx.Writes) == 0 {
+			return nil
+		}
+		err := ex.st.Commit(ex.commits, tx)
+		tx = &journal.Tx{}
+		return err
+	}
+	for i, e := range es {
+		ent := &journal.Entry{At: max(now, e.row.Changed)}
+		for _, oc := range opens[i] {
+			if !oc.inFlight() {
+				continue
+			}
+			oc.spec = &stepSpec{}
+			_ = json.Unmarshal(oc.call.Options, oc.spec)
+			if oc.spec.AtMostOnce {
+				continue // relaunch tells unknown from never sent
+			}
+			oc.attempt++
+			oc.failure = &journal.Failure{Type: "lost", Message: "the process ended while the step was at work", Attempts: oc.attempt}
+			oc.due = now + oc.spec.delay(oc.attempt).Microseconds()
+			ent.Notes = append(ent.Notes, &journal.Note{Kind: "lost", Call: oc.call.ID, Attempt: oc.attempt, Due: oc.due, Failure: oc.failure})
+		}
+		if len(ent.Notes) == 0 {
+			continue
+		}
+		row := *e.row
+		row.Deaths++
+		if row.Deaths >= ex.opts.maxDeaths() && len(row.Problem) == 0 {
+			row.Problem = jsonOf(&Problem{Kind: "poison", Call: ent.Notes[0].Call, Since: microTime(now), Tries: row.Deaths,
+				Text: fmt.Sprintf("the process died %d times in a row while this run's step was at work, which may be the cause; look at the step, then resume the run", row.Deaths)})
+		}
+		row.From = e.oldest(nil, nil, e.pend)
+		jr, err := journal.Encode(row.RID, journal.KindNote, ent)
+		if err != nil {
+			return err
+		}
+		tx.Writes = append(tx.Writes, journal.Write{Run: &row, Row: jr})
+		e.setRow(&row)
+		if len(tx.Writes) >= 500 {
+			if err := flush(); err != nil {
+				return fmt.Errorf("recover: %w", err)
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return nil
+}
+
+func (e *entry) poisoned() bool {
+	var p Problem
+	return len(e.row.Problem) > 0 && json.Unmarshal(e.row.Problem, &p) == nil && p.Kind == "poison"
+}
+
+// relaunch is launch after the process was started anew.
+func (e *entry) relaunch(oc *openCall) {
+	if oc.call.Kind != kindStep || oc.over {
+		e.launch(oc)
+		return
+	}
+	if oc.spec == nil {
+		oc.spec = &stepSpec{}
+		_ = json.Unmarshal(oc.call.Options, oc.spec)
+	}
+	fail := func(f *journal.Failure) {
+		f.Attempts = oc.attempt
+		e.turn([]*incoming{{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Attempt: oc.attempt, Failure: f}}})
+	}
+	switch {
+	case oc.sent:
+		oc.attempt = 1
+		fail(&journal.Failure{Type: "unknown", Kind: "unknown", Permanent: true,
+			Message: fmt.Sprintf("%v (the process ended while the step was at work)", ErrOutcomeUnknown)})
+	case oc.spec.MaxAttempts > 0 && oc.attempt >= oc.spec.MaxAttempts && oc.failure != nil && oc.failure.Type == "lost":
+		fail(oc.failure)
+	case oc.stop && oc.attempt > 0:
+		f := oc.failure
+		if f == nil {
+			f = failed(context.Canceled, "cancelled")
+		}
+		fail(f)
+	default:
+		total := oc.spec.TotalTimeout
+		if total > 0 && max(oc.due, time.Now().UnixMicro()) >= oc.at+total && oc.attempt > 0 {
+			fail(&journal.Failure{Type: "timeout", Kind: "timeout", Message: "the total timeout ran out", Cause: oc.failure})
+			return
+		}
+		e.dispatch(oc)
+	}
+}

@@ -1,0 +1,649 @@
+package durable
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// executor runs workflows over a store: the engine in memory and on a file.
+//
+// Each unfinished run has an entry. What reaches a run (an event, a control, a
+// query) is put into its entry's inbox; a loop, which lives only while there
+// is something in it, takes all of it, lets the code go on, commits, and only
+// then lets effects out. So a run never has more than one uncommitted turn,
+// and a run that is stuck costs only itself.
+type executor struct {
+	st     journal.Store
+	defs   *Definitions
+	opts   Options
+	log    *slog.Logger
+	reader *reader
+	timers *timers
+
+	life    context.Context // ends when the executor stops
+	end     context.CancelCauseFunc
+	commits context.Context // what commits wait under; ends after life
+	cut     context.CancelFunc
+	steps   sync.WaitGroup // attempts
+	loops   sync.WaitGroup // loops and other work on behalf of runs
+	slots   chan struct{}  // places for steps
+	atWork  atomic.Int64
+	queued  atomic.Int64
+	left    atomic.Int64 // attempts left behind
+
+	mu       sync.Mutex // guards what follows
+	entries  map[int64]*entry
+	byRun    map[string]*entry // by run id
+	byID     map[string]*entry // by workflow id
+	starting map[string]chan struct{}
+	nextRID  int64
+	stopping bool
+	awake    *list.List // idle awake entries, oldest first
+	busy     map[*entry]struct{}
+	watchers map[int64]chan struct{}
+}
+
+// entry is an unfinished run in the executor's index. While the run waits it
+// is all there is of it in memory.
+type entry struct {
+	ex   *executor
+	mu   sync.Mutex // guards inbox, busy, row, elem
+	row  *journal.Run
+	busy bool // a loop is at work
+	in   []*incoming
+	elem *list.Element // in executor.awake
+
+	// The rest belongs to the loop.
+	run      *run
+	open     map[string]*openCall
+	pend     []pending              // stored, not applied
+	startA   int64                  // delayed start
+	deadline *timer                 // run timeout
+	retry    bool                   // try a blocked run again
+	asking   map[string][]*incoming // who waits for the answer of an update, by its id
+
+	turning atomic.Int64 // since when code runs, UnixMicro; 0: it does not
+}
+
+// incoming is what is put into an entry's inbox: one of ev, note, ctl.
+type incoming struct {
+	ev     *journal.Event
+	note   *journal.Note
+	ctl    func(e *entry)
+	ask    *journal.Ask                // changed with ev
+	ack    func(err error)             // once it is durable, or refused; may be nil
+	answer func(*journal.Reply, error) // of an update, instead of ack
+	after  func()                      // of a note: once it is durable
+}
+
+// pending is an event that was stored before it could be applied.
+type pending struct {
+	row int64
+	idx int
+	ev  *journal.Event
+}
+
+// openCall is a call whose outcome is still to come.
+type openCall struct {
+	call    *journal.Call
+	row     int64 // the journal row that made it
+	at      int64
+	due     int64 // timer, next attempt, expiry
+	attempt int   // attempts that are over or at work
+	sent    bool  // at most once: the intent to send it is on disk
+	stop    bool  // cancel was asked
+	over    bool  // its outcome is stored, but not applied yet
+	failure *journal.Failure
+	beat    json.RawMessage
+	timer   *timer
+	active  *attempt
+	spec    *stepSpec
+}
+
+// NewExecutor makes the executor over a store and recovers what the store
+// holds: steps that were at work are sent again or become unknown, timers keep
+// their time. Runs are replayed only when an event for them comes. For the
+// engines of this module.
+func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Options) (Backend, error) {
+	ex := &executor{
+		st: st, defs: defs, timers: newTimers(), log: slog.Default(),
+		entries: map[int64]*entry{}, byRun: map[string]*entry{}, byID: map[string]*entry{}, starting: map[string]chan struct{}{},
+		awake: list.New(), busy: map[*entry]struct{}{}, watchers: map[int64]chan struct{}{},
+	}
+	if o != nil {
+		ex.opts = *o
+	}
+	if err := ex.opts.check(); err != nil {
+		return nil, err
+	}
+	for _, d := range defs.steps {
+		if d.opts.Queue != "" || d.opts.Affinity != "" {
+			return nil, fmt.Errorf("step %q: Queue and Affinity: %w: it runs everything in this process", d.name, ErrUnsupported)
+		}
+	}
+	if ex.opts.Logger != nil {
+		ex.log = ex.opts.Logger
+	}
+	ex.slots = make(chan struct{}, ex.opts.maxSteps())
+	ex.reader = &reader{st: st, defs: defs, codec: ex.opts.Codec, watch: ex.watch}
+	ex.life, ex.end = context.WithCancelCause(context.Background())
+	ex.commits, ex.cut = context.WithCancel(context.Background())
+	top, err := st.MaxRID()
+	if err != nil {
+		return nil, err
+	}
+	ex.nextRID = top + 1
+	if err := ex.recover(ctx); err != nil {
+		ex.end(ErrClosed)
+		return nil, err
+	}
+	ex.loops.Go(func() { ex.timers.loop(ex.life) })
+	ex.loops.Go(ex.watchdog)
+	return ex, nil
+}
+
+// Close implements [Backend].
+func (ex *executor) Close(ctx context.Context) error {
+	ex.mu.Lock()
+	if ex.stopping {
+		ex.mu.Unlock()
+		return nil
+	}
+	ex.stopping = true
+	ex.mu.Unlock()
+	ex.end(ErrShutdown) // steps see it as the cause of their context's end
+	defer ex.cut()
+	var problems []string
+	if !waitFor(ctx, ex.steps.Wait) {
+		problems = append(problems, fmt.Sprintf("%d steps did not stop; their attempts are lost", ex.atWork.Load()))
+	}
+	if !waitFor(ctx, ex.loops.Wait) {
+		problems = append(problems, "code of a run did not come back")
+	}
+	ex.mu.Lock()
+	idle := ex.awake
+	ex.awake = list.New()
+	ex.mu.Unlock()
+	for el := idle.Front(); el != nil; el = el.Next() {
+		e := el.Value.(*entry)
+		e.mu.Lock()
+		if !e.busy && e.run != nil {
+			if n := e.run.unwind(ctx.Done()); n > 0 {
+				problems = append(problems, fmt.Sprintf("%d coroutines of run %s did not end", n, e.row.RunID))
+			}
+			e.run = nil
+		}
+		e.mu.Unlock()
+	}
+	ex.mu.Lock()
+	for rid, ch := range ex.watchers {
+		close(ch)
+		delete(ex.watchers, rid)
+	}
+	ex.mu.Unlock()
+	if n := ex.left.Load(); n > 0 {
+		problems = append(problems, fmt.Sprintf("%d steps that were given up are still running", n))
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("close: %s", strings.Join(problems, "; "))
+	}
+	return nil
+}
+
+func waitFor(ctx context.Context, wait func()) bool {
+	done := make(chan struct{})
+	go func() { wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// work runs fn beside the caller, unless the executor stops. Close waits for
+// it.
+func (ex *executor) work(fn func()) bool {
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	if ex.stopping {
+		return false
+	}
+	ex.loops.Go(fn)
+	return true
+}
+
+// entry finds an unfinished run by its number; nil if there is none.
+func (ex *executor) entry(rid int64) *entry {
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	return ex.entries[rid]
+}
+
+// deliver puts something into an entry's inbox and sees to it that a loop is
+// at work. A nil entry takes nothing.
+func (ex *executor) deliver(e *entry, in ...*incoming) {
+	if e == nil || len(in) == 0 {
+		return
+	}
+	e.mu.Lock()
+	e.in = append(e.in, in...)
+	if e.busy {
+		e.mu.Unlock()
+		return
+	}
+	e.busy = true
+	e.mu.Unlock()
+	ex.mu.Lock()
+	if e.elem != nil {
+		ex.awake.Remove(e.elem)
+		e.elem = nil
+	}
+	ex.busy[e] = struct{}{}
+	// A loop may begin while the executor stops: outcomes of steps are still
+	// to be recorded. Close waits for the steps first.
+	ex.loops.Add(1)
+	ex.mu.Unlock()
+	go func() {
+		defer ex.loops.Done()
+		e.loop()
+	}()
+}
+
+// loop works off an entry's inbox.
+func (e *entry) loop() {
+	for {
+		e.mu.Lock()
+		batch := e.in
+		e.in = nil
+		if len(batch) == 0 {
+			e.busy = false
+			e.mu.Unlock()
+			e.ex.rest(e)
+			return
+		}
+		e.mu.Unlock()
+		var evs []*incoming
+		for _, in := range batch {
+			if in.ctl == nil {
+				evs = append(evs, in)
+				continue
+			}
+			if len(evs) > 0 {
+				e.turn(evs)
+				evs = nil
+			}
+			in.ctl(e)
+		}
+		if len(evs) > 0 {
+			e.turn(evs)
+		}
+		if e.run != nil && e.ex.opts.maxAwake() == 0 {
+			e.putAway()
+		}
+	}
+}
+
+// rest is called when an entry's loop has ended: it may stay awake, and the
+// one that has been idle longest may have to go.
+func (ex *executor) rest(e *entry) {
+	var old *entry
+	ex.mu.Lock()
+	e.mu.Lock()
+	if !e.busy {
+		delete(ex.busy, e)
+		if e.run != nil && e.elem == nil {
+			e.elem = ex.awake.PushBack(e)
+		}
+	}
+	e.mu.Unlock()
+	if ex.awake.Len() > ex.opts.maxAwake() {
+		old = ex.awake.Front().Value.(*entry)
+	}
+	ex.mu.Unlock()
+	if old != nil {
+		ex.deliver(old, &incoming{ctl: (*entry).putAway})
+	}
+}
+
+// putAway ends the coroutines of a waiting run. An event wakes it by replay.
+func (e *entry) putAway() {
+	r := e.run
+	if r == nil {
+		return
+	}
+	e.run = nil
+	stuck := make(chan struct{})
+	t := time.AfterFunc(5*time.Second, func() { close(stuck) })
+	defer t.Stop()
+	if n := r.unwind(stuck); n > 0 {
+		e.ex.log.Error("coroutines of a run that is put away do not end", "run_id", r.row.RunID, "workflow", r.row.Name, "coroutines", n)
+	}
+}
+
+// wake replays the run, if it is not awake.
+func (e *entry) wake() (*run, *Problem) {
+	if e.run != nil {
+		return e.run, nil
+	}
+	r, _, p := e.ex.rebuild(e, e.row)
+	if p != nil {
+		return nil, p
+	}
+	e.run = r
+	return r, nil
+}
+
+// rebuild makes an awake run from its history.
+func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, int, *Problem) {
+	began := time.Now()
+	def := ex.defs.wfs[row.Name]
+	if def == nil {
+		return nil, 0, &Problem{Kind: "not_defined", Text: fmt.Sprintf("workflow %q is not defined in this program: deploy one that has it", row.Name)}
+	}
+	r, err := newRun(e, row, def)
+	if err != nil {
+		return nil, 0, &Problem{Kind: "payload", Text: err.Error()}
+	}
+	fail := func(p *Problem) (*run, int, *Problem) {
+		stuck := make(chan struct{})
+		t := time.AfterFunc(5*time.Second, func() { close(stuck) })
+		defer t.Stop()
+		r.unwind(stuck)
+		return nil, 0, p
+	}
+	rows, err := ex.st.Rows(row.Last, 0)
+	if err != nil {
+		return fail(&Problem{Kind: "payload", Text: fmt.Sprintf("read the history: %v", err)})
+	}
+	held := map[int64][]*journal.Event{}
+	entries := make([]*journal.Entry, len(rows))
+	for i, jr := range rows {
+		if entries[i], err = journal.Decode(jr); err != nil {
+			return fail(&Problem{Kind: "payload", Text: err.Error()})
+		}
+		// Version looks ahead: an answer that is recorded anywhere holds.
+		for _, m := range entries[i].Marks {
+			r.marks[m.ID] = m.Version
+		}
+	}
+	n := 0
+	e.turning.Store(began.UnixMicro())
+	defer e.turning.Store(0)
+	for i, jr := range rows {
+		ent := entries[i]
+		switch jr.Kind {
+		case journal.KindEvent:
+			held[jr.ID] = ent.Events
+		case journal.KindTurn:
+			evs := make([]*journal.Event, len(ent.Events))
+			for j, ev := range ent.Events {
+				if ev.Ref == 0 {
+					evs[j] = ev
+					continue
+				}
+				full := held[ev.Ref]
+				if ev.Index >= len(full) {
+					return fail(&Problem{Kind: "payload", Text: fmt.Sprintf("journal row %d is damaged: it refers to an event that is not there", jr.ID)})
+				}
+				c := *full[ev.Index]
+				c.At = ev.At
+				evs[j] = &c
+			}
+			r.replay(ent, evs)
+			r.turns++
+			n++
+			if r.problem != nil {
+				return fail(r.problem)
+			}
+		}
+	}
+	r.row = row
+	if n > 0 {
+		ex.observe(row, Observation{Kind: "woken", Took: time.Since(began), Turns: n})
+	}
+	if r.drifted {
+		ex.observe(row, Observation{Kind: "drift"})
+		ex.log.Warn("a replay made a call with another input than it had: the code was changed; the recorded outcome holds", "run_id", row.RunID, "workflow", row.Name)
+	}
+	return r, n, nil
+}
+
+// watch returns a function that waits for the next change of a run.
+func (ex *executor) watch(rid int64) func(context.Context) error {
+	ex.mu.Lock()
+	ch := ex.watchers[rid]
+	if ch == nil {
+		ch = make(chan struct{})
+		if ex.life.Err() != nil {
+			close(ch)
+		} else {
+			ex.watchers[rid] = ch
+		}
+	}
+	ex.mu.Unlock()
+	return func(ctx context.Context) error {
+		select {
+		case <-ch:
+			if ex.life.Err() != nil {
+				return ErrClosed
+			}
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// changed tells those who watch a run.
+func (ex *executor) changed(rid int64) {
+	ex.mu.Lock()
+	ch := ex.watchers[rid]
+	delete(ex.watchers, rid)
+	ex.mu.Unlock()
+	if ch != nil {
+		close(ch)
+	}
+}
+
+// watchdog reports runs whose code does not come back.
+func (ex *executor) watchdog() {
+	limit := ex.opts.watchdog()
+	tick := time.NewTicker(max(limit/4, 10*time.Millisecond))
+	defer tick.Stop()
+	reported := map[*entry]int64{}
+	for {
+		select {
+		case <-ex.life.Done():
+			return
+		case <-tick.C:
+		}
+		var stuck []*entry
+		now := time.Now().UnixMicro()
+		ex.mu.Lock()
+		for e := range ex.busy {
+			if t := e.turning.Load(); t != 0 && now-t > limit.Microseconds() && reported[e] != t {
+				reported[e] = t
+				stuck = append(stuck, e)
+			}
+		}
+		for e, t := range reported {
+			if e.turning.Load() != t {
+				delete(reported, e)
+			}
+		}
+		ex.mu.Unlock()
+		for _, e := range stuck {
+			ex.deadlocked(e, limit)
+		}
+	}
+}
+
+// deadlocked makes a stuck run visible. Its turn is committed, and the
+// problem gone, if the code comes back after all.
+func (ex *executor) deadlocked(e *entry, limit time.Duration) {
+	p := &Problem{Kind: "deadlock", Since: time.Now().UTC(), Tries: 1,
+		Text: fmt.Sprintf("the workflow's code has not blocked in a durable call for %v: it waits outside of durable, or computes; other runs go on\n%s", limit, stuckStacks())}
+	e.mu.Lock()
+	row := *e.row
+	row.Problem = jsonOf(p)
+	e.mu.Unlock()
+	ex.log.Error("run is stuck", "run_id", row.RunID, "workflow", row.Name, "problem", p.Text)
+	if err := ex.st.Commit(ex.life, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
+		e.mu.Lock()
+		if e.row.Last == row.Last {
+			e.row = &row
+		}
+		e.mu.Unlock()
+		ex.changed(row.RID)
+	}
+}
+
+// stuckStacks gives the stacks of coroutines that are not parked.
+func stuckStacks() string {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	var out []string
+	for g := range strings.SplitSeq(string(buf), "\n\n") {
+		if strings.Contains(g, "durable.(*coroutine).main") && !strings.Contains(g, "durable.(*run).park(") {
+			out = append(out, g)
+		}
+	}
+	if len(out) > 5 {
+		out = out[:5]
+	}
+	return strings.Join(out, "\n\n")
+}
+
+// --- payloads
+
+func (ex *executor) seal(b json.RawMessage) (journal.Payload, error) {
+	if b == nil {
+		return nil, nil
+	}
+	if w := ex.opts.WarnPayload; len(b) > 2<<20 && w == 0 || w > 0 && len(b) > w {
+		ex.log.Warn("a large value is recorded; a blob may be better", "bytes", len(b))
+	}
+	if ex.opts.Codec == nil {
+		return journal.Payload(b), nil
+	}
+	return ex.opts.Codec.Encode(b)
+}
+
+func (ex *executor) unseal(p journal.Payload) (json.RawMessage, error) {
+	return unseal(ex.opts.Codec, p)
+}
+
+// sealStatus makes the stored form of a published value: JSON as it is, or a
+// string of what the codec made of it.
+func (ex *executor) sealStatus(v json.RawMessage) json.RawMessage {
+	if ex.opts.Codec == nil {
+		return v
+	}
+	b, err := ex.opts.Codec.Encode(v)
+	if err != nil {
+		ex.log.Error("the codec cannot encode a status", "error", err)
+		return json.RawMessage("null")
+	}
+	return jsonOf(base64.StdEncoding.EncodeToString(b))
+}
+
+func (ex *executor) blob(digest, chain string, data []byte) (*journal.Blob, error) {
+	p, err := ex.seal(data)
+	if err != nil {
+		return nil, fmt.Errorf("encode a blob: %w", err)
+	}
+	if p == nil {
+		p = journal.Payload{}
+	}
+	return &journal.Blob{Digest: digest, Chain: chain, Data: p}, nil
+}
+
+func blobDigest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func (ex *executor) tooLarge(n int) bool { return n > ex.opts.maxPayload() }
+
+func (ex *executor) checkSize(n int, what, name string) error {
+	if !ex.tooLarge(n) {
+		return nil
+	}
+	return fmt.Errorf("%s %q has %d bytes, the limit is %d: %w: put it into a blob and pass on its digest", what, name, n, ex.opts.maxPayload(), ErrTooLarge)
+}
+
+func (ex *executor) resolve(step string, o *StepOptions) (*stepSpec, error) {
+	if o.Queue != "" || o.Affinity != "" {
+		return nil, fmt.Errorf("Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
+	}
+	return resolvePolicy(step, o, ex.opts.Policies)
+}
+
+// propagate puts what a run was started with into its context.
+func (ex *executor) propagate(ctx context.Context, cfg *runConfig) context.Context {
+	if cfg.Trace != "" {
+		ctx = WithTrace(ctx, cfg.Trace)
+	}
+	for _, p := range ex.opts.Propagators {
+		if v, ok := cfg.Headers[p.Key()]; ok {
+			ctx = p.Inject(ctx, v)
+		}
+	}
+	return ctx
+}
+
+// extract collects what propagators find in a caller's context.
+func (ex *executor) extract(ctx context.Context) map[string]string {
+	var h map[string]string
+	for _, p := range ex.opts.Propagators {
+		if v := p.Extract(ctx); v != "" {
+			if h == nil {
+				h = map[string]string{}
+			}
+			h[p.Key()] = v
+		}
+	}
+	return h
+}
+
+func (ex *executor) observe(row *journal.Run, o Observation) {
+	if ex.opts.Observer == nil {
+		return
+	}
+	o.WorkflowID, o.RunID, o.Workflow, o.Owner = row.WorkflowID, row.RunID, row.Name, row.Owner
+	if o.At.IsZero() {
+		o.At = time.Now()
+	}
+	if o.Trace == "" {
+		var cfg runConfig
+		_ = json.Unmarshal(row.Config, &cfg)
+		o.Trace = cfg.Trace
+	}
+	ex.opts.Observer.Observe(o)
+}
+
+// leftBehind keeps count of a step that was given up but goes on.
+func (ex *executor) leftBehind(a *attempt, wait func()) {
+	ex.left.Add(1)
+	ex.log.Warn("a step does not stop; its result will be dropped", "step", a.info.Step, "run_id", a.info.RunID, "attempt", a.info.Attempt)
+	go func() { wait(); ex.left.Add(-1) }()
+}

@@ -1,0 +1,364 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// seenKept is how many signal ids are carried over continue-as-new.
+const seenKept = 1000
+
+// carryOn prepares the run that continues this one. Its error goes to the
+// code's caller: the run fails with it.
+func (r *run) carryOn(c *continueError) error {
+	in, err := encode(c.in)
+	if err != nil {
+		return fmt.Errorf("continue as new: %w", err)
+	}
+	if err := r.def.check(in); err != nil {
+		return fmt.Errorf("continue as new: %w", err)
+	}
+	if err := r.ex.checkSize(len(in), "the input of workflow", r.def.name); err != nil {
+		return fmt.Errorf("continue as new: %w", err)
+	}
+	if r.replaying {
+		return nil
+	}
+	cfg := r.cfg
+	cfg.Counter++
+	cfg.StartAt, cfg.Carried = 0, nil
+	cfg.Seen = r.seenOrder
+	if n := len(cfg.Seen); n > seenKept {
+		cfg.Seen = cfg.Seen[n-seenKept:]
+	}
+	for _, name := range sortedKeys(r.mail) {
+		for _, l := range r.mail[name].letters {
+			cfg.Carried = append(cfg.Carried, carriedSignal{Name: name, ID: l.id, By: l.by, Payload: l.payload})
+		}
+	}
+	r.nextInput = in
+	next := *r.row
+	next.RID, next.RunID = 0, newUUID()
+	next.Key = ""
+	next.State, next.Problem, next.Paused = string(Running), nil, nil
+	next.Scope = effectKey(r.row.Scope, fmt.Sprintf("continued/%d", cfg.Counter))
+	next.Digest = digest(append([]byte(r.def.name+"\x00"), in...))
+	next.Next, next.Turns, next.Deaths, next.Last, next.From, next.Closed = "", 0, 0, 0, 0, 0
+	next.Result, next.Failure = nil, nil
+	r.next = &next
+	r.nextConfig = cfg
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// addNext adds the run that continues r to the transaction that ends r, with
+// the stored events that r did not get to.
+func (e *entry) addNext(tx *journal.Tx, r *run, pend []pending, now int64) error {
+	next := r.next
+	cfg := r.nextConfig
+	r.offset("") // reads the ends of the streams
+	cfg.Offsets = map[string]int64{}
+	maps.Copy(cfg.Offsets, r.ends)
+	delete(cfg.Offsets, "")
+	next.Config = jsonOf(cfg)
+	next.Created, next.Changed = now, now
+	next.Status = tx.Writes[0].Run.Status
+	e.ex.mu.Lock()
+	next.RID = e.ex.nextRID
+	e.ex.nextRID++
+	e.ex.mu.Unlock()
+	p, err := e.ex.seal(r.nextInput)
+	if err != nil {
+		return fmt.Errorf("encode the input: %w", err)
+	}
+	first := &journal.Entry{At: now, Events: []*journal.Event{{Kind: journal.Started, At: now, Name: next.Name, Payload: p}}}
+	for _, left := range pend {
+		if left.ev.Kind == journal.Signaled || left.ev.Kind == journal.Canceled {
+			first.Events = append(first.Events, left.ev)
+		}
+	}
+	jr, err := journal.Encode(next.RID, journal.KindEvent, first)
+	if err != nil {
+		return err
+	}
+	next.From = -1
+	tx.Writes = append(tx.Writes, journal.Write{New: true, Run: next, Row: jr})
+	r.nextEvents = first.Events
+	r.nextRow = jr
+	return nil
+}
+
+// over does what follows the end of a run: its row is committed.
+func (e *entry) over(r *run, rest []*incoming) {
+	ex := e.ex
+	row := e.row
+	var follow *entry
+	if r != nil && r.next != nil {
+		follow = ex.admitRun(r.next, pendOf(r.nextRow, r.nextEvents))
+	}
+	ex.mu.Lock()
+	delete(ex.entries, row.RID)
+	delete(ex.byRun, row.RunID)
+	if ex.byID[row.WorkflowID] == e {
+		delete(ex.byID, row.WorkflowID)
+	}
+	ex.mu.Unlock()
+	for id, c := range e.open {
+		if c.call.Kind == kindChild {
+			ex.orphan(row, c)
+		}
+		e.forget(id)
+	}
+	for id, ins := range e.asking {
+		for _, in := range ins {
+			in.answer(nil, finishedError(row))
+		}
+		delete(e.asking, id)
+	}
+	e.deadline.stop()
+	e.putAway()
+	state := State(row.State)
+	ex.observe(row, Observation{Kind: "run.ended", State: state, Err: fromFailure(row.Failure)})
+	if follow != nil {
+		ex.observe(follow.row, Observation{Kind: "run.started"})
+		ex.deliver(follow, &incoming{ctl: func(e *entry) { e.turn(nil) }})
+		ex.deliver(follow, rest...)
+		return
+	}
+	ackAll(rest, finishedError(row))
+	if row.Parent != 0 {
+		ex.tellParent(row)
+	}
+}
+
+func pendOf(jr *journal.Row, evs []*journal.Event) []pending {
+	out := make([]pending, len(evs))
+	for i, ev := range evs {
+		out[i] = pending{row: jr.ID, idx: i, ev: ev}
+	}
+	return out
+}
+
+// admitRun puts an unfinished run into the index.
+func (ex *executor) admitRun(row *journal.Run, pend []pending) *entry {
+	e := &entry{ex: ex, row: row, open: map[string]*openCall{}, pend: pend}
+	var cfg runConfig
+	_ = json.Unmarshal(row.Config, &cfg)
+	e.startA = cfg.StartAt
+	if row.Deadline > 0 {
+		e.deadline = ex.timers.add(row.Deadline, func() {
+			ex.deliver(e, &incoming{ctl: func(e *entry) {
+				e.finishNow(TimedOut, &journal.Failure{Type: "timeout", Kind: "timeout", Message: "the run's timeout ran out"}, "", "")
+			}})
+		})
+	}
+	if e.startA > time.Now().UnixMicro() {
+		ex.timers.add(e.startA, func() { ex.nudge(e) })
+	}
+	ex.mu.Lock()
+	ex.entries[row.RID] = e
+	ex.byRun[row.RunID] = e
+	ex.byID[row.WorkflowID] = e
+	ex.mu.Unlock()
+	return e
+}
+
+// finishNow ends a run without its code: terminated, timed out.
+func (e *entry) finishNow(state State, f *journal.Failure, by, reason string) error {
+	if State(e.row.State).Done() {
+		return finishedError(e.row)
+	}
+	now := max(time.Now().UnixMicro(), e.row.Changed)
+	row := *e.row
+	row.State, row.Closed, row.Changed, row.Failure = string(state), now, now, f
+	row.Paused, row.Problem = nil, nil
+	ent := &journal.Entry{At: now, Notes: []*journal.Note{{Kind: string(state), By: by, Text: reason}}, End: &journal.End{State: string(state), Failure: f}}
+	var asks []*journal.Ask
+	for id, c := range e.open {
+		if c.call.Kind == kindQuestion {
+			asks = append(asks, e.withdrawn(id, now)...)
+		}
+	}
+	jr, err := journal.Encode(row.RID, journal.KindNote, ent)
+	if err == nil {
+		row.From = -1
+		err = e.ex.st.Commit(e.ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
+	}
+	if err != nil {
+		return fmt.Errorf("end run %v: %w", refOf(e.row), err)
+	}
+	e.setRow(&row)
+	e.over(nil, nil)
+	e.ex.changed(row.RID)
+	return nil
+}
+
+// orphan applies a child's parent close policy.
+func (ex *executor) orphan(parent *journal.Run, c *openCall) {
+	var spec childSpec
+	_ = json.Unmarshal(c.call.Options, &spec)
+	if child := ex.childOf(parent, c.call.ID); child != nil {
+		ex.closeChild(child, spec.ParentClose)
+	}
+}
+
+// childOf is the unfinished run that a child call stands for: the newest of
+// its chain.
+func (ex *executor) childOf(parent *journal.Run, call string) *entry {
+	row, err := ex.st.ChildOf(parent.RID, call)
+	if err != nil {
+		return nil
+	}
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	return ex.entries[row.RID]
+}
+
+func (ex *executor) closeChild(child *entry, policy ParentClose) {
+	const why = "its parent has ended"
+	switch policy {
+	case ParentCloseCancel:
+		ex.deliver(child, cancelEvent("", why))
+	case ParentCloseTerminate:
+		ex.deliver(child, &incoming{ctl: func(e *entry) { _ = e.finishNow(Terminated, nil, "", why) }})
+	}
+}
+
+// tellParent gives the outcome of a child to its parent.
+func (ex *executor) tellParent(row *journal.Run) {
+	ex.mu.Lock()
+	parent := ex.entries[row.Parent]
+	ex.mu.Unlock()
+	if parent == nil {
+		return
+	}
+	ex.deliver(parent, &incoming{ev: childDone(row)})
+}
+
+func childDone(row *journal.Run) *journal.Event {
+	ev := &journal.Event{Kind: journal.Done, Call: row.ParentCall, Payload: row.Result}
+	if State(row.State) != Completed {
+		ev.Payload, ev.Failure = nil, runFailure(row)
+	}
+	return ev
+}
+
+// startChild starts the run of a child call, or finds it.
+func (ex *executor) startChild(e *entry, oc *openCall) {
+	parent := e.row
+	row, err := ex.st.ChildOf(parent.RID, oc.call.ID)
+	if err != nil {
+		row, err = ex.newChild(e, oc)
+	}
+	if err != nil {
+		ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Failure: toFailure(toError(err))}})
+		return
+	}
+	if State(row.State).Done() {
+		ex.deliver(e, &incoming{ev: childDone(row)})
+		return
+	}
+	addr, err := ex.seal(jsonOf(refOf(row)))
+	if err != nil {
+		ex.log.Error("the codec cannot encode an address", "error", err)
+		return
+	}
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		c := e.open[oc.call.ID]
+		if c == nil {
+			return
+		}
+		if c.stop {
+			ex.deliver(ex.entry(row.RID), cancelEvent("", "its caller was cancelled"))
+		}
+	}}, &incoming{ev: &journal.Event{Kind: journal.Running, Call: oc.call.ID, Payload: addr}})
+}
+
+func (ex *executor) newChild(e *entry, oc *openCall) (*journal.Run, error) {
+	parent := e.row
+	var spec childSpec
+	_ = json.Unmarshal(oc.call.Options, &spec)
+	in, err := ex.unseal(oc.call.Payload)
+	if err != nil {
+		return nil, err
+	}
+	var pcfg runConfig
+	_ = json.Unmarshal(parent.Config, &pcfg)
+	id := spec.ID
+	if id == "" {
+		id = parent.WorkflowID + "/" + parent.RunID[:8] + "/" + oc.call.ID
+	}
+	ref := refOf(parent)
+	row, existing, err := ex.create(newRunSpec{
+		name: oc.call.Name, id: id, input: in, tags: spec.Tags, timeout: spec.Timeout, owner: parent.Owner,
+		parent: parent, call: oc.call.ID, scope: oc.call.Key, reuse: ReuseAllow,
+		cfg: runConfig{ParentClose: spec.ParentClose, Trace: pcfg.Trace, Headers: pcfg.Headers, Parent: &ref},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start child workflow %q: %w", oc.call.Name, err)
+	}
+	if existing {
+		return nil, fmt.Errorf("start child workflow %q: %w", oc.call.Name, &TakenError{WorkflowID: row.WorkflowID, RunID: row.RunID,
+			Text: fmt.Sprintf("workflow id %q is taken by another run (%s)", row.WorkflowID, row.RunID)})
+	}
+	return row, nil
+}
+
+// message sends a signal from a workflow.
+func (r *run) message(ctx context.Context, to Ref, name string, payload json.RawMessage) error {
+	return r.tell(ctx, callSpec{kind: kindMessage, name: name, input: payload, opts: tellSpec{To: to}})
+}
+
+// stopOther asks another run to cancel, from a workflow.
+func (r *run) stopOther(ctx context.Context, to Ref, reason string) error {
+	return r.tell(ctx, callSpec{kind: kindStop, name: to.WorkflowID, opts: tellSpec{To: to, Reason: reason}})
+}
+
+// tellSpec is the recorded form of a message's address.
+type tellSpec struct {
+	To     Ref    `json:"to"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func (r *run) tell(ctx context.Context, spec callSpec) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f := r.issue(ctx, spec)
+	// It is quick, and once issued it will be carried out: wait for the truth.
+	r.park(func() bool { return f.done })
+	if f.fail != nil {
+		return fromFailure(f.fail)
+	}
+	return nil
+}
+
+// sendOut carries out a message or stop call. It may run twice: the id makes
+// the second one a success.
+func (ex *executor) sendOut(e *entry, oc *openCall) {
+	var spec tellSpec
+	_ = json.Unmarshal(oc.call.Options, &spec)
+	in, err := ex.unseal(oc.call.Payload)
+	if err == nil {
+		req := &Request{Op: opSignal, ID: effectKey(e.row.Scope, oc.call.ID), Ref: spec.To, Name: oc.call.Name, Payload: in,
+			Actor: Actor{Name: "workflow " + e.row.WorkflowID, Owner: e.row.Owner}}
+		if oc.call.Kind == kindStop {
+			req.Op, req.Name, req.Reason = opCancel, "", spec.Reason
+		}
+		var rep *Reply
+		if rep, err = ex.Do(ex.life, req); err == nil {
+			err = rep.err()
+		}
+		if ex.life.Err() != nil && err != nil {
+			return // goes out again at the next start
+		}
+	}
+	ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Failure: toFailure(toError(err))}})
+}

@@ -1,0 +1,125 @@
+package localengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// readers is how many connections serve reads. Each is used by one reader at
+// a time, and no read lasts: an open read keeps the log from starting again.
+const readers = 4
+
+// store is a [journal.Store] on one SQLite file. Everybody reads; the one who
+// claims it writes too.
+type store struct {
+	path  string
+	ident os.FileInfo // of the file as it was opened
+	pool  chan *conn  // of readers
+	conns int         // in the pool or lent
+
+	mu     sync.Mutex
+	w      *committer // nil until claimed
+	closed bool
+	gone   chan struct{} // closed by Close
+}
+
+// openStore opens a file that exists, for reading.
+func openStore(path string) (_ *store, err error) {
+	s := &store{path: path, pool: make(chan *conn, readers), gone: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for range readers {
+		c, err := dialReader(path)
+		if err != nil {
+			return nil, explain(path, err)
+		}
+		s.pool <- c
+		s.conns++
+	}
+	if s.ident, err = os.Stat(path); err != nil {
+		return nil, err
+	}
+	err = s.read(func(c *conn) error {
+		st, err := identify(c, path)
+		if err == nil && st != fileOurs {
+			err = &FileError{Path: path, Err: ErrCorrupt, Text: "it lost its tables; restore a backup"}
+		}
+		return err
+	})
+	return s, err
+}
+
+// read lends a reading connection to f, which must not keep it.
+func (s *store) read(f func(*conn) error) error {
+	var c *conn
+	select {
+	case c = <-s.pool:
+	case <-s.gone:
+		return errClosed
+	}
+	defer func() { s.pool <- c }()
+	err := f(c)
+	if err != nil && codeOf(err)&0xff == sqliteCorrupt {
+		return explain(s.path, err)
+	}
+	return err
+}
+
+// committer is the writing side, nil if this process does not own the file.
+func (s *store) committer() *committer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w
+}
+
+// Commit implements [journal.Store].
+func (s *store) Commit(ctx context.Context, tx *journal.Tx) error {
+	w := s.committer()
+	if w == nil {
+		return fmt.Errorf("write to %s: this process only reads it: %w", s.path, ErrLocked)
+	}
+	return w.commit(ctx, &op{tx: tx})
+}
+
+// Health implements [journal.Store].
+func (s *store) Health() error {
+	if w := s.committer(); w != nil {
+		return w.health()
+	}
+	return nil
+}
+
+// Close implements [journal.Store]. What was acknowledged is on disk already;
+// what was not gets errClosed.
+func (s *store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	w := s.w
+	s.mu.Unlock()
+	var errs []error
+	if w != nil {
+		errs = append(errs, w.close())
+	}
+	close(s.gone)
+	for range s.conns {
+		errs = append(errs, (<-s.pool).close())
+	}
+	if w != nil {
+		// Last: the connection that closes a file last folds the log into it,
+		// and readers can't.
+		errs = append(errs, w.finish())
+	}
+	return errors.Join(errs...)
+}

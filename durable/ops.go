@@ -1,0 +1,602 @@
+package durable
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// Do implements [Backend].
+func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
+	if req.Reads() {
+		return ex.reader.Do(ctx, req)
+	}
+	if req.Op == opHealth {
+		return ex.health(), nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ex.mu.Lock()
+	stopping := ex.stopping
+	ex.mu.Unlock()
+	if stopping {
+		return nil, fmt.Errorf("%s: %w: open it again", req.Op, ErrClosed)
+	}
+	if err := ex.checkSize(len(req.Payload)+len(req.Data), "the payload of", string(req.Op)+" "+req.Name); err != nil {
+		return refuse(ErrTooLarge, req.Ref, "%v", err), nil
+	}
+	switch req.Op {
+	case opStart:
+		return ex.start(ctx, req)
+	case opSignal:
+		return ex.signal(ctx, req)
+	case opQuery:
+		return ex.query(ctx, req)
+	case opUpdate:
+		return ex.update(ctx, req)
+	case opAnswer:
+		return ex.answer(ctx, req)
+	case opComplete:
+		return ex.complete(ctx, req)
+	case opPutBlob:
+		return ex.putBlob(ctx, req)
+	case opCancel:
+		return ex.control(ctx, req, func(e *entry) error { return e.cancel(req) })
+	case opTerminate:
+		return ex.control(ctx, req, func(e *entry) error {
+			return e.finishNow(Terminated, &journal.Failure{Type: "terminated", Message: req.Reason}, req.Actor.Name, req.Reason)
+		})
+	case opPause, opResume:
+		return ex.control(ctx, req, func(e *entry) error { return e.hold(req) })
+	}
+	return refuse(ErrUnsupported, req.Ref, "operation %q: not known", req.Op), nil
+}
+
+// target finds the unfinished run that a request is for: a run id follows the
+// chain to its end.
+func (ex *executor) target(req *Request) (*entry, *Reply) {
+	ref := req.Ref
+	for range 1000 {
+		ex.mu.Lock()
+		e := ex.byRun[ref.RunID]
+		if ref.RunID == "" {
+			e = ex.byID[ref.WorkflowID]
+		}
+		ex.mu.Unlock()
+		if e != nil {
+			row := e.rowNow()
+			if ref.WorkflowID != "" && row.WorkflowID != ref.WorkflowID || req.Actor.Owner != "" && row.Owner != req.Actor.Owner {
+				return nil, refuse(ErrNotFound, ref, "run %v: not found; list the runs to see which there are", ref)
+			}
+			return e, nil
+		}
+		row, no := findRun(ex.st, ref, req.Actor)
+		if no != nil {
+			return nil, no
+		}
+		if State(row.State) != Continued {
+			if !State(row.State).Done() {
+				time.Sleep(time.Millisecond) // it is being put into the index
+				continue
+			}
+			no := refuse(ErrFinished, refOf(row), "run %v has ended (%s); start a new one", refOf(row), row.State)
+			no.Err.State = State(row.State)
+			return nil, no
+		}
+		ref = Ref{row.WorkflowID, row.Next}
+	}
+	return nil, refuse(ErrNotFound, ref, "run %v: its chain has no end", ref)
+}
+
+// ask delivers something to a run and waits for what becomes of it.
+func (ex *executor) ask(ctx context.Context, e *entry, in *incoming) error {
+	ch := make(chan error, 1)
+	in.ack = func(err error) { ch <- err }
+	ex.deliver(e, in)
+	return ex.waitErr(ctx, ch)
+}
+
+func (ex *executor) waitErr(ctx context.Context, ch <-chan error) error {
+	select {
+	case err := <-ch:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ex.commits.Done():
+		select {
+		case err := <-ch:
+			return err
+		default:
+			return ErrClosed
+		}
+	}
+}
+
+// settle makes a reply of an error that is an operation's outcome, and leaves
+// others (the caller's context, a dead store) as they are.
+func settle(ref Ref, err error) (*Reply, error) {
+	var op *opError
+	var blocked *BlockedError
+	switch {
+	case err == nil:
+		return &Reply{Ref: ref}, nil
+	case errors.As(err, &op):
+		return &Reply{Err: op.ReplyError}, nil
+	case errors.As(err, &blocked):
+		return &Reply{Err: &ReplyError{Code: "blocked", Message: blocked.Error(), Ref: ref, Problem: &blocked.Problem}}, nil
+	}
+	return nil, err
+}
+
+// control carries out a control operation on the run's loop.
+func (ex *executor) control(ctx context.Context, req *Request, fn func(e *entry) error) (*Reply, error) {
+	e, no := ex.target(req)
+	if no != nil {
+		return no, nil
+	}
+	ch := make(chan error, 1)
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		if State(e.row.State).Done() {
+			ch <- finishedError(e.row)
+			return
+		}
+		ch <- fn(e)
+	}})
+	ref := refOf(e.rowNow())
+	return settle(ref, ex.waitErr(ctx, ch))
+}
+
+func cancelEvent(by, why string) *incoming {
+	return &incoming{ctl: func(e *entry) {
+		_ = e.cancel(&Request{Actor: Actor{Name: by}, Reason: why})
+	}}
+}
+
+// cancel asks the code to stop. It lifts a pause.
+func (e *entry) cancel(req *Request) error {
+	if State(e.row.State).Done() {
+		return finishedError(e.row)
+	}
+	if len(e.row.Paused) > 0 {
+		if err := e.hold(&Request{Op: opResume, Actor: req.Actor, Reason: "cancelled"}); err != nil {
+			return err
+		}
+		if State(e.row.State).Done() {
+			return nil
+		}
+	}
+	var err error
+	e.turn([]*incoming{{
+		ev:  &journal.Event{Kind: journal.Canceled, By: req.Actor.Name, Name: req.Reason, Trace: req.Trace},
+		ack: func(x error) { err = x },
+	}})
+	return err
+}
+
+// hold pauses or resumes the run.
+func (e *entry) hold(req *Request) error {
+	ex := e.ex
+	pause := req.Op == opPause
+	if req.Tree {
+		for id, c := range e.open {
+			if c.call.Kind != kindChild {
+				continue
+			}
+			if child := ex.childOf(e.row, id); child != nil {
+				r := *req
+				ex.deliver(child, &incoming{ctl: func(c *entry) {
+					if !State(c.row.State).Done() {
+						_ = c.hold(&r)
+					}
+				}})
+			}
+		}
+	}
+	kind := "resumed"
+	if pause {
+		kind = "paused"
+	}
+	if pause == (len(e.row.Paused) > 0) {
+		if !pause && len(e.row.Problem) > 0 {
+			// Resume makes a blocked run try again.
+			if err := e.clearProblem(req); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	row := *e.row
+	now := max(time.Now().UnixMicro(), row.Changed)
+	row.Changed, row.Paused = now, nil
+	if pause {
+		row.Paused = jsonOf(&Pause{By: req.Actor.Name, Reason: req.Reason, Since: microTime(now), ID: req.ID})
+	}
+	row.From = e.oldest(nil, nil, e.pend)
+	jr, err := journal.Encode(row.RID, journal.KindNote, &journal.Entry{At: now, Notes: []*journal.Note{{Kind: kind, By: req.Actor.Name, Text: req.Reason}}})
+	if err == nil {
+		err = ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}})
+	}
+	if err != nil {
+		return fmt.Errorf("%s run %v: %w", req.Op, refOf(e.row), err)
+	}
+	e.setRow(&row)
+	ex.changed(row.RID)
+	if !pause {
+		if len(row.Problem) > 0 {
+			return e.clearProblem(req)
+		}
+		if len(e.pend) > 0 {
+			e.turn(nil)
+		}
+	}
+	return nil
+}
+
+// clearProblem lets a blocked run try again.
+func (e *entry) clearProblem(*Request) error {
+	if e.poisoned() {
+		row := *e.row
+		row.Problem, row.Deaths = nil, 0
+		if err := e.ex.st.Commit(e.ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
+			return err
+		}
+		e.setRow(&row)
+		for _, oc := range e.open {
+			if oc.active == nil && oc.timer == nil {
+				e.relaunch(oc)
+			}
+		}
+		return nil
+	}
+	e.retry = true
+	e.turn(nil)
+	return nil
+}
+
+// signal puts a signal into the run's mailbox.
+func (ex *executor) signal(ctx context.Context, req *Request) (*Reply, error) {
+	for {
+		e, no := ex.target(req)
+		if no != nil {
+			return no, nil
+		}
+		row := e.rowNow()
+		ref := refOf(row)
+		if no := ex.accepts(row, KindSignal, req.Name, ref); no != nil {
+			return no, nil
+		}
+		p, err := ex.seal(req.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("signal %q: encode: %w", req.Name, err)
+		}
+		ev := &journal.Event{Kind: journal.Signaled, ID: req.ID, Name: req.Name, By: req.Actor.Name, Trace: req.Trace, Payload: p}
+		err = ex.ask(ctx, e, &incoming{ev: ev})
+		if errors.Is(err, ErrFinished) && ex.continued(row.RID) {
+			continue // it moved on while the signal was on its way
+		}
+		return settle(ref, err)
+	}
+}
+
+// continued reports whether a run was continued as new.
+func (ex *executor) continued(rid int64) bool {
+	row, err := ex.st.Run(rid)
+	return err == nil && State(row.State) == Continued
+}
+
+// accepts refuses messages that the run's workflow does not declare. A run
+// whose code is missing takes them: it may be deployed again.
+func (ex *executor) accepts(row *journal.Run, kind Kind, name string, ref Ref) *Reply {
+	def := ex.defs.wfs[row.Name]
+	if def == nil {
+		return nil
+	}
+	if _, ok := def.accepts[defKey{kind, name}]; ok {
+		return nil
+	}
+	var have []string
+	for k := range def.accepts {
+		if k.kind == kind {
+			have = append(have, k.name)
+		}
+	}
+	return refuse(ErrNotAccepted, ref, "workflow %q does not accept the %s %q (it accepts %s); declare it in WorkflowOptions.Accepts", row.Name, kind, name, listOr(have))
+}
+
+// query answers between turns.
+func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
+	type outcome struct {
+		rep *Reply
+		err error
+	}
+	ch := make(chan outcome, 1)
+	run := func(r *run, ref Ref) {
+		rep, err := r.answerQuery(req, ref)
+		ch <- outcome{rep, err}
+	}
+	e, no := ex.target(req)
+	if no != nil {
+		if no.Err.Code != "finished" {
+			return no, nil
+		}
+		row, no := findRun(ex.st, no.Err.Ref, req.Actor)
+		if no != nil {
+			return no, nil
+		}
+		// A finished run answers from a replay of its own.
+		tmp := &entry{ex: ex, row: row, open: map[string]*openCall{}}
+		if !ex.work(func() {
+			r, _, p := ex.rebuild(tmp, row)
+			if p != nil {
+				ch <- outcome{&Reply{Err: &ReplyError{Code: "blocked", Message: p.Text, Ref: refOf(row), Problem: p}}, nil}
+				return
+			}
+			run(r, refOf(row))
+			tmp.run = r
+			tmp.putAway()
+		}) {
+			return nil, ErrClosed
+		}
+	} else {
+		ex.deliver(e, &incoming{ctl: func(e *entry) {
+			r, p := e.wake()
+			if p != nil {
+				ch <- outcome{&Reply{Err: &ReplyError{Code: "blocked", Message: fmt.Sprintf("run %v is blocked (%s): %s", refOf(e.row), p.Kind, p.Text), Ref: refOf(e.row), Problem: p}}, nil}
+				return
+			}
+			run(r, refOf(e.row))
+		}})
+	}
+	select {
+	case o := <-ch:
+		return o.rep, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (r *run) answerQuery(req *Request, ref Ref) (*Reply, error) {
+	if no := r.ex.accepts(r.row, KindQuery, req.Name, ref); no != nil {
+		return no, nil
+	}
+	h := r.queries[req.Name]
+	if h == nil {
+		return refuse(ErrNoHandler, ref, "run %v has no handler for the query %q (yet): its workflow sets one with Query.Handle", ref, req.Name), nil
+	}
+	var out json.RawMessage
+	err := r.readOnly(func() (err error) { out, err = h(req.Payload); return err })
+	if err != nil {
+		if errors.Is(err, ErrBadInput) {
+			return refuse(ErrBadInput, ref, "query %q of run %v: %v", req.Name, ref, err), nil
+		}
+		if errors.Is(err, ErrReadOnly) {
+			return refuse(ErrReadOnly, ref, "query %q of run %v: %v", req.Name, ref, err), nil
+		}
+		return &Reply{Err: &ReplyError{Code: "failure", Message: err.Error(), Ref: ref, Failure: toError(err)}}, nil
+	}
+	return &Reply{Ref: ref, Payload: out}, nil
+}
+
+// update sends an update and waits for its answer.
+func (ex *executor) update(ctx context.Context, req *Request) (*Reply, error) {
+	for {
+		e, no := ex.target(req)
+		if no != nil {
+			return no, nil
+		}
+		row := e.rowNow()
+		ref := refOf(row)
+		if no := ex.accepts(row, KindUpdate, req.Name, ref); no != nil {
+			return no, nil
+		}
+		p, err := ex.seal(req.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("update %q: encode: %w", req.Name, err)
+		}
+		type outcome struct {
+			rep *journal.Reply
+			err error
+		}
+		ch := make(chan outcome, 1)
+		ex.deliver(e, &incoming{
+			ev:     &journal.Event{Kind: journal.Asked, ID: req.ID, Name: req.Name, By: req.Actor.Name, Trace: req.Trace, Payload: p},
+			answer: func(rep *journal.Reply, err error) { ch <- outcome{rep, err} },
+		})
+		var o outcome
+		select {
+		case o = <-ch:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-ex.commits.Done():
+			return nil, fmt.Errorf("update %q: %w: if it was accepted it will be carried out; ask again with the same id", req.Name, ErrClosed)
+		}
+		if errors.Is(o.err, ErrFinished) && ex.continued(row.RID) {
+			continue
+		}
+		if o.err != nil {
+			return settle(ref, o.err)
+		}
+		if o.rep.Failure != nil {
+			f := fromFailure(o.rep.Failure)
+			return &Reply{Err: &ReplyError{Code: "failure", Message: f.Error(), Ref: ref, Failure: f}}, nil
+		}
+		out, err := ex.unseal(o.rep.Payload)
+		if err != nil {
+			return nil, err
+		}
+		return &Reply{Ref: ref, Payload: out}, nil
+	}
+}
+
+// answer answers a question.
+func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
+	ask, err := ex.st.Ask(req.Name)
+	if errors.Is(err, journal.ErrNotFound) || err == nil && req.Actor.Owner != "" && ask.Owner != req.Actor.Owner {
+		return refuse(ErrNotFound, Ref{}, "question %q: not found; list the open questions to see which there are", req.Name), nil
+	}
+	if err != nil {
+		return storeFailed(Ref{}, err), nil
+	}
+	e := ex.entry(ask.RID)
+	if e == nil {
+		return closedQuestion(ask, req), nil
+	}
+	if def, ok := ex.defs.defs[defKey{KindQuestion, ask.Name}].(answerChecker); ok {
+		if err := def.checkAnswer(req.Payload); err != nil {
+			return refuse(ErrBadInput, Ref{}, "answer to question %q: %v", ask.Name, err), nil
+		}
+	}
+	if ask.Digest != "" && req.Digest != ask.Digest {
+		return refuse(ErrBadInput, Ref{}, "answer to question %q is for another subject: its digest is %q, the question's %q", ask.Name, req.Digest, ask.Digest), nil
+	}
+	p, err := ex.seal(req.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("answer %q: encode: %w", req.Name, err)
+	}
+	ch := make(chan error, 1)
+	var no *Reply
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		now, err := ex.st.Ask(req.Name)
+		if err != nil {
+			ch <- err
+			return
+		}
+		oc := e.open[ask.Call]
+		if oc == nil || oc.over || now.State != "open" {
+			no = closedQuestion(now, req)
+			ch <- nil
+			return
+		}
+		c := *now
+		c.State, c.Answer, c.By, c.Note, c.Answered, c.RequestID = "answered", p, req.Actor.Name, req.Reason, time.Now().UnixMicro(), req.ID
+		e.turn([]*incoming{{
+			ev:  &journal.Event{Kind: journal.Done, Call: ask.Call, By: req.Actor.Name, Name: req.Reason, Payload: p, Trace: req.Trace},
+			ask: &c, ack: func(err error) { ch <- err },
+		}})
+	}})
+	err = ex.waitErr(ctx, ch)
+	if err == nil && no != nil {
+		return no, nil
+	}
+	return settle(refOf(e.rowNow()), err)
+}
+
+// closedQuestion is the reply to an answer that comes too late.
+func closedQuestion(ask *journal.Ask, req *Request) *Reply {
+	switch ask.State {
+	case "answered":
+		if ask.RequestID == req.ID {
+			return &Reply{}
+		}
+		by := ask.By
+		if by == "" {
+			by = "somebody"
+		}
+		return refuse(ErrAnswered, Ref{}, "question %q was answered by %s at %s", ask.Name, by, microTime(ask.Answered).Format(time.RFC3339))
+	case "expired":
+		return refuse(ErrExpired, Ref{}, "question %q expired at %s", ask.Name, microTime(ask.Answered).Format(time.RFC3339))
+	}
+	return refuse(ErrFinished, Ref{}, "question %q is no longer open: its run does not wait for it any more", ask.Name)
+}
+
+// complete keeps or breaks a callback's promise.
+func (ex *executor) complete(ctx context.Context, req *Request) (*Reply, error) {
+	runID, call, secret, ok := splitToken(req.Name)
+	ex.mu.Lock()
+	e := ex.byRun[runID]
+	ex.mu.Unlock()
+	bad := refuse(ErrNotFound, Ref{}, "callback: the token is not known")
+	if !ok {
+		return bad, nil
+	}
+	if e == nil {
+		if row, err := ex.st.Find("", runID); err == nil {
+			return refuse(ErrFinished, refOf(row), "callback: run %v has ended (%s)", refOf(row), row.State), nil
+		}
+		return bad, nil
+	}
+	var cfg runConfig
+	_ = json.Unmarshal(e.rowNow().Config, &cfg)
+	if subtle.ConstantTimeCompare([]byte(secret), []byte(callbackSecret(cfg.Secret, call))) != 1 {
+		return bad, nil
+	}
+	p, err := ex.seal(req.Payload)
+	if err != nil {
+		return nil, err
+	}
+	ch := make(chan error, 1)
+	ref := refOf(e.rowNow())
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		oc := e.open[call]
+		if oc == nil || oc.over {
+			ch <- refuse(ErrAnswered, ref, "callback: it was completed before, or its run does not wait for it any more").err()
+			return
+		}
+		ev := &journal.Event{Kind: journal.Done, Call: call, By: req.Actor.Name, Payload: p}
+		if req.Failure != nil {
+			ev.Payload, ev.Failure = nil, toFailure(req.Failure)
+		}
+		e.turn([]*incoming{{ev: ev, ack: func(err error) { ch <- err }}})
+	}})
+	return settle(ref, ex.waitErr(ctx, ch))
+}
+
+func (ex *executor) putBlob(ctx context.Context, req *Request) (*Reply, error) {
+	row, no := findRun(ex.st, req.Ref, req.Actor)
+	if no != nil {
+		return no, nil
+	}
+	sum := blobDigest(req.Data)
+	b, err := ex.blob(sum, row.Chain, req.Data)
+	if err != nil {
+		return nil, err
+	}
+	if err := ex.st.Commit(ctx, &journal.Tx{Blobs: []*journal.Blob{b}}); err != nil {
+		return nil, fmt.Errorf("put a blob: %w", err)
+	}
+	return &Reply{Ref: refOf(row), Name: sum}, nil
+}
+
+func (ex *executor) health() *Reply {
+	h := &Health{OK: true, Role: "executor", Steps: int(ex.atWork.Load()), Queued: int(ex.queued.Load())}
+	ex.mu.Lock()
+	h.Running = len(ex.entries)
+	h.Awake = ex.awake.Len() + len(ex.busy)
+	if ex.stopping {
+		h.OK, h.Text = false, "the engine is closed"
+	}
+	all := make([]*entry, 0, len(ex.entries))
+	for _, e := range ex.entries {
+		all = append(all, e)
+	}
+	ex.mu.Unlock()
+	for _, e := range all {
+		if len(e.rowNow().Problem) > 0 {
+			h.Blocked++
+		}
+	}
+	if err := ex.st.Health(); err != nil {
+		h.OK, h.Text = false, err.Error()
+	}
+	return &Reply{Health: h}
+}
+
+func listOr(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	out := ""
+	for i, n := range sortedStrings(names) {
+		if i > 0 {
+			out += ", "
+		}
+		out += fmt.Sprintf("%q", n)
+	}
+	return out
+}

@@ -1,0 +1,239 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options are the settings that the engines of this module share. The zero
+// value is fine.
+type Options struct {
+	Logger   *slog.Logger // of the engine and of [Logger]; nil: slog.Default
+	Policies Policies     // retry policies by step name, over the declared ones
+	Codec    Codec        // of everything stored; nil: none
+	Observer Observer     // nil: none
+	// MaxSteps is how many steps are at work at once. 0: 1,000.
+	MaxSteps int
+	// MaxAwake is how many waiting runs are kept in memory with their
+	// coroutines; the others are put away and cost a replay when an event
+	// comes. 0: 1,000. Negative: none, each is put away after every turn.
+	MaxAwake int
+	// MaxPayload is the size limit of one value, in bytes. 0: 64 MB.
+	// Above WarnPayload (0: 2 MB) it is logged.
+	MaxPayload, WarnPayload int
+	// Watchdog is how long a coroutine may run without blocking in a durable
+	// call before the run is reported as deadlocked. 0: 1 s.
+	Watchdog time.Duration
+	// MaxDeaths is at how many deaths of the process in a row a run whose
+	// step was at work becomes a [Problem] instead of being tried again.
+	// 0: 3. Negative: no limit.
+	MaxDeaths int
+	// Propagators carry context values from the caller of Start into runs,
+	// steps and children. Nothing else in a context crosses.
+	Propagators []Propagator
+}
+
+// Propagator carries one context value across a start, a step or a child.
+type Propagator interface {
+	// Key names the value where it is stored.
+	Key() string
+	// Extract reads the value from a context; empty means that there is none.
+	Extract(ctx context.Context) string
+	// Inject puts a value that Extract gave into a context.
+	Inject(ctx context.Context, value string) context.Context
+}
+
+// Codec turns stored values into another form, for encryption or compression.
+// It is used for inputs, results, signals, statuses, answers, streams and
+// blobs on every engine; names, ids and times stay readable. Both methods are
+// safe for concurrent use. Decode must refuse what Encode did not make.
+type Codec interface {
+	Encode(plain []byte) ([]byte, error)
+	Decode(stored []byte) ([]byte, error)
+}
+
+// Observer sees what happens, for telemetry, limits and budgets. Observe is
+// called after the fact is on disk, once, and never in a replay; it must be
+// quick and safe for concurrent use.
+type Observer interface {
+	Observe(Observation)
+}
+
+// Observation is one thing that happened.
+type Observation struct {
+	Kind       string // run.started, run.ended, turn, step.started, step.ended, wait.started, wait.ended, problem, drift, woken
+	At         time.Time
+	WorkflowID string
+	RunID      string
+	Workflow   string
+	Owner      string
+	Name       string // step, timer, child workflow, question
+	Call       string
+	Wait       string // wait.*: the kind of call
+	Attempt    int
+	State      State         // run.ended
+	Err        *Error        // step.ended, run.ended
+	Took       time.Duration // step.ended; woken: the replay
+	Turns      int           // woken: turns replayed
+	Trace      string        // W3C traceparent that the run was started with
+	Replaying  bool          // always false on the engines of this module; true is possible only for woken
+}
+
+func (o *Options) maxPayload() int {
+	if o.MaxPayload > 0 {
+		return o.MaxPayload
+	}
+	return 64 << 20
+}
+
+func (o *Options) maxSteps() int {
+	if o.MaxSteps > 0 {
+		return o.MaxSteps
+	}
+	return 1000
+}
+
+func (o *Options) maxAwake() int {
+	switch {
+	case o.MaxAwake > 0:
+		return o.MaxAwake
+	case o.MaxAwake < 0:
+		return 0
+	}
+	return 1000
+}
+
+func (o *Options) watchdog() time.Duration {
+	if o.Watchdog > 0 {
+		return o.Watchdog
+	}
+	return time.Second
+}
+
+func (o *Options) maxDeaths() int {
+	switch {
+	case o.MaxDeaths > 0:
+		return o.MaxDeaths
+	case o.MaxDeaths < 0:
+		return 1 << 30
+	}
+	return 3
+}
+
+// check refuses options that contradict themselves, all at once.
+func (o *Options) check() error {
+	for name, p := range o.Policies {
+		if err := p.check(); err != nil {
+			return fmt.Errorf("retry policy %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Actor is who acts: Name is recorded with what they do; Owner is whose runs
+// they may see and touch, and whom the runs that they start belong to. The
+// empty Owner sees all.
+type Actor struct {
+	Name  string `json:"name,omitempty"`
+	Owner string `json:"owner,omitempty"`
+}
+
+type actorKey struct{}
+
+// WithActor says who acts in the operations under the context.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+// ActorOf tells who acts.
+func ActorOf(ctx context.Context) Actor {
+	a, _ := ctx.Value(actorKey{}).(Actor)
+	return a
+}
+
+type traceKey struct{}
+
+// WithTrace puts a W3C traceparent into the context: it is stored with starts,
+// signals and updates, and given to steps.
+func WithTrace(ctx context.Context, traceparent string) context.Context {
+	return context.WithValue(ctx, traceKey{}, traceparent)
+}
+
+// TraceOf gives the traceparent of the context: the caller's, or in a run or
+// step the one that the run was started with.
+func TraceOf(ctx context.Context) string {
+	t, _ := ctx.Value(traceKey{}).(string)
+	return t
+}
+
+// PutBlob stores content under its digest and returns that. It may be called
+// many times. In a workflow it is stored with the turn; blobs live as long as
+// the youngest run of the chain. Without an engine: [ErrNoEngine].
+func PutBlob(ctx context.Context, data []byte) (string, error) {
+	e, err := enter(ctx, "PutBlob")
+	if err != nil {
+		return "", err
+	}
+	sum := blobDigest(data)
+	switch {
+	case e.run != nil:
+		r := e.run
+		if err := r.ex.checkSize(len(data), "a blob of workflow", r.def.name); err != nil {
+			return "", err
+		}
+		if !r.replaying {
+			b, err := r.ex.blob(sum, r.row.Chain, data)
+			if err != nil {
+				return "", err
+			}
+			r.turn.blobs = append(r.turn.blobs, b)
+		}
+		return sum, nil
+	case e.attempt != nil && e.attempt.ex != nil:
+		rep, err := e.attempt.ex.Do(ctx, &Request{Op: opPutBlob, Ref: Ref{e.attempt.info.WorkflowID, e.attempt.info.RunID}, Data: data})
+		if err == nil {
+			err = rep.err()
+		}
+		return sum, err
+	}
+	return "", fmt.Errorf("durable.PutBlob: %w", ErrNoEngine)
+}
+
+// GetBlob reads content by its digest.
+func GetBlob(ctx context.Context, digest string) ([]byte, error) {
+	e, err := enter(ctx, "GetBlob")
+	if err != nil {
+		return nil, err
+	}
+	var ex *executor
+	switch {
+	case e.run != nil:
+		if e.run.turn != nil {
+			for _, b := range e.run.turn.blobs {
+				if b.Digest == digest {
+					return e.run.ex.unseal(b.Data)
+				}
+			}
+		}
+		ex = e.run.ex
+	case e.attempt != nil:
+		ex = e.attempt.ex
+	}
+	if ex == nil {
+		return nil, fmt.Errorf("durable.GetBlob: %w", ErrNoEngine)
+	}
+	rep := ex.reader.blob(digest)
+	return rep.Data, rep.err()
+}
+
+// jsonOf is for stored values that can't fail to encode.
+func jsonOf(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("durable: encode %T: %v", v, err))
+	}
+	return b
+}

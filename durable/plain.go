@@ -1,0 +1,126 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Without an engine the same code is plain Go: steps run here and now with
+// their retries, values make the same JSON round trip, and the members of a
+// group take turns as the coroutines of a run do.
+
+// baton is held by the one group member that runs; it is put down inside
+// steps and waits.
+type baton struct{ c chan struct{} }
+
+func newBaton() *baton {
+	b := &baton{c: make(chan struct{}, 1)}
+	b.c <- struct{}{}
+	<-b.c // the maker holds it
+	return b
+}
+
+func (b *baton) take() { b.c <- struct{}{} }
+func (b *baton) put()  { <-b.c }
+
+// idle puts the baton down, if there is one, while fn runs.
+func (e env) idle(fn func()) {
+	if e.baton == nil {
+		fn()
+		return
+	}
+	e.baton.put()
+	defer e.baton.take()
+	fn()
+}
+
+// plainCall is a call under way without an engine.
+type plainCall struct {
+	done chan struct{}
+	out  json.RawMessage
+	err  error
+}
+
+// startPlain runs fn beside the caller. It ends when fn does.
+func startPlain(_ context.Context, fn func() (json.RawMessage, error)) *plainCall {
+	c := &plainCall{done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		c.out, c.err = fn()
+	}()
+	return c
+}
+
+func finished(out json.RawMessage, err error) *plainCall {
+	c := &plainCall{done: make(chan struct{}), out: out, err: err}
+	close(c.done)
+	return c
+}
+
+func (c *plainCall) over() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// get waits for the real outcome; the call ends soon after its own context.
+func (c *plainCall) get(ctx context.Context) (json.RawMessage, error) {
+	e := mustEnter(ctx, "Future.Get")
+	if !c.over() {
+		e.idle(func() { <-c.done })
+	}
+	return c.out, c.err
+}
+
+// runPlainStep makes the attempts of a step.
+func runPlainStep(ctx context.Context, name string, fn stepFn, o StepOptions, in json.RawMessage) (json.RawMessage, error) {
+	spec, err := resolvePolicy(name, &o, nil)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	for n := 1; ; n++ {
+		a := &attempt{info: StepInfo{Step: name, Attempt: n, Started: time.Now()}}
+		out, err := a.run(ctx, fn, in, spec)
+		if err == nil {
+			return out, nil
+		}
+		v := spec.judge(err, n, began, time.Now(), ctx.Err() != nil)
+		if !v.retry {
+			v.failure.Attempts = n
+			return nil, &StepError{Step: name, Attempts: n, Err: fromFailure(v.failure)}
+		}
+		t := time.NewTimer(v.delay)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, &StepError{Step: name, Attempts: n, Err: fromFailure(v.failure)}
+		}
+	}
+}
+
+// plainSleep waits as time.Sleep does, or until ctx ends.
+func plainSleep(ctx context.Context, e env, d time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if d <= 0 {
+		return nil
+	}
+	var err error
+	e.idle(func() {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	})
+	return err
+}

@@ -1,0 +1,536 @@
+package durable
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// done tells whoever waits for an incoming what became of it.
+func (in *incoming) done(err error) {
+	if in.answer != nil && err != nil {
+		in.answer(nil, err)
+	}
+	if in.ack != nil {
+		in.ack(err)
+	}
+	if err == nil && in.after != nil {
+		in.after()
+	}
+}
+
+func ackAll(ins []*incoming, err error) {
+	for _, in := range ins {
+		in.done(err)
+	}
+}
+
+func finishedError(row *journal.Run) error {
+	return refuse(ErrFinished, refOf(row), "run %v has ended (%s); start a new one", refOf(row), row.State).err()
+}
+
+// turn gives a batch of events to the run's code and commits what comes of it.
+// Where the code may not move (paused, blocked), the events are stored.
+func (e *entry) turn(ins []*incoming) {
+	switch {
+	case State(e.row.State).Done():
+		ackAll(ins, finishedError(e.row))
+		return
+	case len(e.row.Paused) > 0, len(e.row.Problem) > 0 && !e.retry && !e.deadlock(), e.startA > time.Now().UnixMicro():
+		e.store(ins)
+		return
+	}
+	code := len(e.pend) > 0 || e.retry
+	for _, in := range ins {
+		code = code || in.ev != nil
+	}
+	if !code {
+		e.store(ins) // notes only: the run need not be awake
+		return
+	}
+	r, p := e.wake()
+	if p != nil {
+		e.block(p, ins)
+		return
+	}
+	e.retry = false
+	t := &turn{}
+	r.turn, r.replaying = t, false
+	now := max(time.Now().UnixMicro(), r.now)
+	e.turning.Store(now)
+	pend, rest := e.pend, ins
+	var taken []*incoming
+	for _, p := range pend {
+		if r.problem != nil || r.ended() {
+			break
+		}
+		ev := *p.ev
+		ev.At = now
+		t.entry.Events = append(t.entry.Events, &journal.Event{Kind: ev.Kind, Ref: p.row, Index: p.idx, At: now, Call: ev.Call, ID: ev.ID})
+		r.apply(&ev)
+		pend = pend[1:]
+	}
+	for len(rest) > 0 && r.problem == nil && !r.ended() {
+		in := rest[0]
+		rest = rest[1:]
+		taken = append(taken, in)
+		if in.ev == nil {
+			if in.note != nil {
+				t.entry.Notes = append(t.entry.Notes, in.note)
+			}
+			continue
+		}
+		if !e.admit(r, in) {
+			taken = taken[:len(taken)-1]
+			continue
+		}
+		in.ev.At = now
+		t.entry.Events = append(t.entry.Events, in.ev)
+		if in.ask != nil {
+			t.asks = append(t.asks, in.ask)
+		}
+		r.apply(in.ev)
+	}
+	e.turning.Store(0)
+	if r.problem != nil {
+		p := r.problem
+		e.putAway()
+		e.block(p, ins)
+		return
+	}
+	e.commit(r, t, now, taken, pend, rest)
+}
+
+// deadlock reports whether the run's only problem is that its code did not
+// come back in time: it has, or there would be no turn.
+func (e *entry) deadlock() bool {
+	var p Problem
+	return json.Unmarshal(e.row.Problem, &p) == nil && p.Kind == "deadlock"
+}
+
+// admit decides about an event that reaches the code for the first time.
+// Where it is refused or has been seen before, it leaves no trace.
+func (e *entry) admit(r *run, in *incoming) bool {
+	ev := in.ev
+	switch ev.Kind {
+	case journal.Signaled:
+		if ev.ID != "" && r.seen[ev.ID] {
+			in.done(nil)
+			return false
+		}
+	case journal.Done, journal.Fired, journal.Running:
+		if r.open[ev.Call] == nil {
+			in.done(nil) // given up meanwhile
+			return false
+		}
+	case journal.Asked:
+		ref := refOf(e.row)
+		if rep := r.replies[ev.ID]; rep != nil {
+			in.answer(rep, nil)
+			return false
+		}
+		if r.handling[ev.ID] {
+			e.awaitReply(ev.ID, in)
+			return false
+		}
+		h, ok := r.updates[ev.Name]
+		if !ok {
+			in.done(refuse(ErrNoHandler, ref, "run %v has no handler for the update %q: its workflow sets one with Update.Handle before it first blocks", ref, ev.Name).err())
+			return false
+		}
+		raw, err := e.ex.unseal(ev.Payload)
+		if err == nil {
+			err = r.readOnly(func() error { return h.validate(raw) })
+		}
+		if err != nil {
+			sentinel := ErrRejected
+			if errors.Is(err, ErrBadInput) {
+				sentinel = ErrBadInput
+			}
+			in.done(refuse(sentinel, ref, "update %q of run %v was rejected: %v", ev.Name, ref, err).err())
+			return false
+		}
+		e.awaitReply(ev.ID, in)
+	}
+	return true
+}
+
+// awaitReply notes who waits for the answer of an update.
+func (e *entry) awaitReply(id string, in *incoming) {
+	if e.asking == nil {
+		e.asking = map[string][]*incoming{}
+	}
+	e.asking[id] = append(e.asking[id], in)
+}
+
+// readOnly runs a query handler or a validator on the loop.
+func (r *run) readOnly(fn func() error) (err error) {
+	r.holder.Store(getg())
+	r.reading = true
+	defer func() {
+		r.reading = false
+		r.holder.Store(0)
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			if m, ok := p.(*Misuse); ok {
+				err = m
+			}
+		}
+	}()
+	return fn()
+}
+
+// commit makes a turn durable and then lets its effects out.
+func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pending, rest []*incoming) {
+	ex := e.ex
+	t.entry.At = now
+	row := *e.row
+	row.Changed, row.Deaths, row.Problem = now, 0, nil
+	row.Turns++
+	if t.status != nil {
+		all := map[string]json.RawMessage{}
+		if len(row.Status) > 0 {
+			_ = json.Unmarshal(row.Status, &all)
+		}
+		for k, v := range t.status {
+			all[k] = ex.sealStatus(v)
+		}
+		row.Status = jsonOf(all)
+	}
+	asks := e.mergeAsks(t.asks, now)
+	for _, it := range t.items {
+		it.Offset = r.offset(it.Name)
+	}
+	closed := map[string]bool{}
+	for _, id := range t.entry.Closed {
+		closed[id] = true
+	}
+	for _, ev := range t.entry.Events {
+		if ev.Kind == journal.Done || ev.Kind == journal.Fired {
+			closed[ev.Call] = true
+		}
+	}
+	fresh := map[string]bool{}
+	for _, c := range t.entry.Calls {
+		fresh[c.ID] = c.Kind != kindSideEffect
+	}
+	tx := &journal.Tx{Items: t.items, Blobs: t.blobs}
+	ended := r.end != nil
+	if ended {
+		t.entry.End = r.end
+		row.State, row.Closed = r.end.State, now
+		row.Result, row.Failure = r.end.Payload, r.end.Failure
+		if r.next != nil {
+			row.Next = r.next.RunID
+		}
+		for id, c := range e.open {
+			if c.call.Kind == kindQuestion && !closed[id] {
+				asks = append(asks, e.withdrawn(id, now)...)
+			}
+		}
+	}
+	row.From = e.oldest(closed, fresh, pend)
+	jr, err := journal.Encode(row.RID, journal.KindTurn, &t.entry)
+	if err == nil {
+		tx.Asks = asks
+		tx.Writes = append(tx.Writes, journal.Write{Run: &row, Row: jr})
+		if r.next != nil {
+			err = e.addNext(tx, r, pend, now)
+		}
+	}
+	if err == nil {
+		err = ex.st.Commit(ex.commits, tx)
+	}
+	if err != nil {
+		// The run in memory is ahead of the disk: throw it away.
+		ex.log.Error("a turn could not be committed", "run_id", row.RunID, "error", err)
+		e.putAway()
+		err = fmt.Errorf("run %v: %w", refOf(e.row), err)
+		e.asking = nil
+		ackAll(taken, err)
+		ackAll(rest, err)
+		return
+	}
+	e.setRow(&row)
+	e.pend = nil
+	r.row = &row
+	r.turns++
+	r.turn = nil
+	for id := range closed {
+		e.forget(id)
+	}
+	for _, id := range t.entry.Stops {
+		e.stopCall(id)
+	}
+	for _, fn := range t.after {
+		fn()
+	}
+	for _, in := range taken {
+		if in.ev != nil && in.ev.Kind == journal.Asked {
+			continue // its answer comes from the handler
+		}
+		in.done(nil)
+	}
+	for _, a := range t.answers {
+		for _, in := range e.asking[a.id] {
+			in.answer(a.reply, nil)
+		}
+		delete(e.asking, a.id)
+	}
+	if ex.opts.Observer != nil {
+		e.report(t)
+	}
+	if ended {
+		e.over(r, rest)
+		ex.changed(row.RID)
+		return
+	}
+	for _, c := range t.entry.Calls {
+		if fresh[c.ID] && !closed[c.ID] {
+			oc := &openCall{call: c, row: jr.ID, at: now, due: c.Due}
+			e.open[c.ID] = oc
+			e.launch(oc)
+		}
+	}
+	ex.changed(row.RID)
+}
+
+// report tells the observer about a turn.
+func (e *entry) report(t *turn) {
+	for _, ev := range t.entry.Events {
+		switch ev.Kind {
+		case journal.Started:
+			e.ex.observe(e.row, Observation{Kind: "run.started"})
+		case journal.Done, journal.Fired:
+			e.ex.observe(e.row, Observation{Kind: "wait.ended", Call: ev.Call, Err: fromFailure(ev.Failure)})
+		}
+	}
+	for _, c := range t.entry.Calls {
+		if c.Kind != kindSideEffect {
+			e.ex.observe(e.row, Observation{Kind: "wait.started", Call: c.ID, Wait: c.Kind, Name: c.Name})
+		}
+	}
+	e.ex.observe(e.row, Observation{Kind: "turn", Turns: int(e.row.Turns)})
+}
+
+func (e *entry) setRow(row *journal.Run) {
+	e.mu.Lock()
+	e.row = row
+	e.mu.Unlock()
+}
+
+// oldest is the journal row from which recovery has to read: the oldest with
+// something open, -1 for the one that is being written.
+func (e *entry) oldest(closed, fresh map[string]bool, pend []pending) int64 {
+	var from int64
+	for id, c := range e.open {
+		if !closed[id] && (from == 0 || c.row < from) {
+			from = c.row
+		}
+	}
+	for _, p := range pend {
+		if from == 0 || p.row < from {
+			from = p.row
+		}
+	}
+	if from == 0 {
+		return -1
+	}
+	return from
+}
+
+// mergeAsks completes the changes of questions: those made and closed in the
+// turn are whole, those made earlier need their row.
+func (e *entry) mergeAsks(asks []*journal.Ask, now int64) []*journal.Ask {
+	var out []*journal.Ask
+	made := map[string]*journal.Ask{}
+	for _, a := range asks {
+		switch {
+		case a.RID != 0:
+			if had := made[a.ID]; had != nil {
+				*had = *a
+				continue
+			}
+			made[a.ID] = a
+			out = append(out, a)
+		case made[a.ID] != nil:
+			made[a.ID].State, made[a.ID].Answered = a.State, now
+		default:
+			if full, err := e.ex.st.Ask(a.ID); err == nil && full.State == "open" {
+				c := *full
+				c.State, c.Answered = a.State, now
+				made[c.ID] = &c
+				out = append(out, &c)
+			}
+		}
+	}
+	return out
+}
+
+// withdrawn closes a question whose run does not wait any more.
+func (e *entry) withdrawn(call string, now int64) []*journal.Ask {
+	full, err := e.ex.st.Ask(e.row.RunID + "/" + call)
+	if err != nil || full.State != "open" {
+		return nil
+	}
+	c := *full
+	c.State, c.Answered = "withdrawn", now
+	return []*journal.Ask{&c}
+}
+
+// store keeps events for later, and notes.
+func (e *entry) store(ins []*incoming) {
+	ex := e.ex
+	ent := &journal.Entry{At: max(time.Now().UnixMicro(), e.row.Changed)}
+	kind := journal.KindNote
+	var taken []*incoming
+	var asks []*journal.Ask
+	for _, in := range ins {
+		switch {
+		case in.note != nil:
+			ent.Notes = append(ent.Notes, in.note)
+		case in.ev == nil:
+		case in.ev.Kind == journal.Asked:
+			in.done(e.standstill())
+			continue
+		case in.ev.Call != "" && in.ev.Kind != journal.Running && (e.open[in.ev.Call] == nil || e.open[in.ev.Call].over):
+			in.done(nil)
+			continue
+		default:
+			in.ev.At = ent.At
+			kind = journal.KindEvent
+			ent.Events = append(ent.Events, in.ev)
+			if c := e.open[in.ev.Call]; c != nil && in.ev.Kind != journal.Running {
+				c.over = true
+			}
+			if in.ask != nil {
+				asks = append(asks, in.ask)
+			}
+		}
+		taken = append(taken, in)
+	}
+	if len(ent.Events) == 0 && len(ent.Notes) == 0 {
+		ackAll(taken, nil)
+		return
+	}
+	row := *e.row
+	row.Changed = ent.At
+	row.From = e.oldest(nil, nil, e.pend)
+	if row.From == -1 && kind == journal.KindNote && e.row.From > 0 {
+		row.From = e.row.From
+	}
+	jr, err := journal.Encode(row.RID, kind, ent)
+	if err == nil {
+		err = ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
+	}
+	if err != nil {
+		ex.log.Error("an event could not be stored", "run_id", row.RunID, "error", err)
+		for _, in := range taken {
+			if in.ev != nil {
+				if c := e.open[in.ev.Call]; c != nil {
+					c.over = false
+				}
+			}
+		}
+		ackAll(taken, fmt.Errorf("run %v: %w", refOf(e.row), err))
+		return
+	}
+	e.setRow(&row)
+	for i, ev := range ent.Events {
+		e.pend = append(e.pend, pending{row: jr.ID, idx: i, ev: ev})
+	}
+	ackAll(taken, nil)
+	ex.changed(row.RID)
+}
+
+// standstill is why an update can't be taken now.
+func (e *entry) standstill() error {
+	ref := refOf(e.row)
+	if len(e.row.Paused) > 0 {
+		return refuse(ErrPaused, ref, "run %v is paused: resume it first", ref).err()
+	}
+	if len(e.row.Problem) > 0 {
+		var p Problem
+		_ = json.Unmarshal(e.row.Problem, &p)
+		return &BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: p}
+	}
+	return refuse(ErrNoHandler, ref, "run %v has not started yet", ref).err()
+}
+
+// block records a problem. The run's events are kept; the code tries again
+// after a while, on Resume, and when the engine is opened anew.
+func (e *entry) block(p *Problem, ins []*incoming) {
+	ex := e.ex
+	e.retry = false
+	var had Problem
+	if len(e.row.Problem) > 0 {
+		_ = json.Unmarshal(e.row.Problem, &had)
+	}
+	p.Since, p.Tries = time.Now().UTC(), 1
+	if had.Kind == p.Kind && had.Call == p.Call {
+		p.Since, p.Tries = had.Since, had.Tries+1
+	}
+	if p.Kind == "panic" && e.failOnProblem() {
+		e.finishNow(Failed, &journal.Failure{Type: "panic", Message: p.Text}, "", "")
+		ackAll(ins, finishedError(e.row))
+		return
+	}
+	row := *e.row
+	row.Problem = jsonOf(p)
+	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
+		ex.log.Error("a problem could not be recorded", "run_id", row.RunID, "error", err)
+		ackAll(ins, err)
+		return
+	}
+	e.setRow(&row)
+	if had.Text != p.Text {
+		ex.log.Error("run is blocked", "run_id", row.RunID, "workflow", row.Name, "kind", p.Kind, "problem", p.Text)
+	}
+	ex.observe(&row, Observation{Kind: "problem", Call: p.Call, Err: &Error{Type: p.Kind, Message: p.Text}})
+	if p.Kind == "panic" {
+		// What made the code panic may pass.
+		wait := time.Second << min(p.Tries-1, 8)
+		ex.timers.add(time.Now().Add(wait).UnixMicro(), func() { ex.nudge(e) })
+	}
+	e.store(ins)
+	ex.changed(row.RID)
+}
+
+func (e *entry) failOnProblem() bool {
+	def := e.ex.defs.wfs[e.row.Name]
+	return def != nil && def.opts.FailOnProblem
+}
+
+// nudge lets a run's code go on, or try again.
+func (ex *executor) nudge(e *entry) {
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		if len(e.row.Problem) > 0 {
+			e.retry = true
+		}
+		if e.retry || len(e.pend) > 0 {
+			e.turn(nil)
+		}
+	}})
+}
+
+// offset gives the next offset of a stream of the run.
+func (r *run) offset(name string) int64 {
+	if r.ends == nil {
+		ends, err := r.ex.st.StreamEnds(r.row.RID)
+		if err != nil {
+			ends = map[string]int64{}
+		}
+		r.ends = map[string]int64{}
+		maps.Copy(r.ends, r.cfg.Offsets)
+		for k, v := range ends {
+			r.ends[k] = max(v, r.ends[k])
+		}
+	}
+	n := r.ends[name]
+	r.ends[name] = n + 1
+	return n
+}
