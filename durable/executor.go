@@ -54,6 +54,7 @@ type executor struct {
 	awake    *list.List // idle awake entries, oldest first
 	busy     map[*entry]struct{}
 	watchers map[int64]chan struct{}
+	rouse    chan struct{} // wakes the watchdog when there is something to watch
 }
 
 // entry is an unfinished run in the executor's index. While the run waits it
@@ -75,6 +76,7 @@ type entry struct {
 	retry    bool                   // try a blocked run again
 	asking   map[string][]*incoming // who waits for the answer of an update, by its id
 
+	writing sync.Mutex   // held for each commit of the run
 	turning atomic.Int64 // since when code runs, UnixMicro; 0: it does not
 }
 
@@ -121,7 +123,7 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	ex := &executor{
 		st: st, defs: defs, timers: newTimers(), log: slog.Default(),
 		entries: map[int64]*entry{}, byRun: map[string]*entry{}, byID: map[string]*entry{}, starting: map[string]chan struct{}{},
-		awake: list.New(), busy: map[*entry]struct{}{}, watchers: map[int64]chan struct{}{},
+		awake: list.New(), busy: map[*entry]struct{}{}, watchers: map[int64]chan struct{}{}, rouse: make(chan struct{}, 1),
 	}
 	if o != nil {
 		ex.opts = *o
@@ -256,6 +258,12 @@ func (ex *executor) deliver(e *entry, in ...*incoming) {
 	if e.elem != nil {
 		ex.awake.Remove(e.elem)
 		e.elem = nil
+	}
+	if len(ex.busy) == 0 {
+		select {
+		case ex.rouse <- struct{}{}:
+		default:
+		}
 	}
 	ex.busy[e] = struct{}{}
 	// A loop may begin while the executor stops: outcomes of steps are still
@@ -467,18 +475,26 @@ func (ex *executor) changed(rid int64) {
 // watchdog reports runs whose code does not come back.
 func (ex *executor) watchdog() {
 	limit := ex.opts.watchdog()
-	tick := time.NewTicker(max(limit/4, 10*time.Millisecond))
+	tick := time.NewTimer(time.Hour)
 	defer tick.Stop()
 	reported := map[*entry]int64{}
+	watching := false
 	for {
+		if watching {
+			tick.Reset(max(limit/4, 10*time.Millisecond))
+		}
 		select {
 		case <-ex.life.Done():
 			return
+		case <-ex.rouse:
+			watching = true
+			continue
 		case <-tick.C:
 		}
 		var stuck []*entry
 		now := time.Now().UnixMicro()
 		ex.mu.Lock()
+		watching = len(ex.busy) > 0
 		for e := range ex.busy {
 			if t := e.turning.Load(); t != 0 && now-t > limit.Microseconds() && reported[e] != t {
 				reported[e] = t
@@ -492,27 +508,27 @@ func (ex *executor) watchdog() {
 		}
 		ex.mu.Unlock()
 		for _, e := range stuck {
-			ex.deadlocked(e, limit)
+			ex.deadlocked(e, reported[e], limit)
 		}
 	}
 }
 
 // deadlocked makes a stuck run visible. Its turn is committed, and the
 // problem gone, if the code comes back after all.
-func (ex *executor) deadlocked(e *entry, limit time.Duration) {
+func (ex *executor) deadlocked(e *entry, since int64, limit time.Duration) {
 	p := &Problem{Kind: "deadlock", Since: time.Now().UTC(), Tries: 1,
 		Text: fmt.Sprintf("the workflow's code has not blocked in a durable call for %v: it waits outside of durable, or computes; other runs go on\n%s", limit, stuckStacks())}
-	e.mu.Lock()
-	row := *e.row
+	e.writing.Lock()
+	defer e.writing.Unlock()
+	if e.turning.Load() != since {
+		return // it came back
+	}
+	row := *e.rowNow()
 	row.Problem = jsonOf(p)
-	e.mu.Unlock()
 	ex.log.Error("run is stuck", "run_id", row.RunID, "workflow", row.Name, "problem", p.Text)
-	if err := ex.st.Commit(ex.life, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
-		e.mu.Lock()
-		if e.row.Last == row.Last {
-			e.row = &row
-		}
-		e.mu.Unlock()
+	// Only the stored row says so: when the loop comes back, its own commit
+	// takes the problem away.
+	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
 		ex.changed(row.RID)
 	}
 }
@@ -531,6 +547,13 @@ func stuckStacks() string {
 		out = out[:5]
 	}
 	return strings.Join(out, "\n\n")
+}
+
+// write commits a change of the run. Only its loop calls it.
+func (e *entry) write(tx *journal.Tx) error {
+	e.writing.Lock()
+	defer e.writing.Unlock()
+	return e.ex.st.Commit(e.ex.commits, tx)
 }
 
 // --- payloads

@@ -189,7 +189,7 @@ func (e *entry) finishNow(state State, f *journal.Failure, by, reason string) er
 	jr, err := journal.Encode(row.RID, journal.KindNote, ent)
 	if err == nil {
 		row.From = -1
-		err = e.ex.st.Commit(e.ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
+		err = e.write(&journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
 	}
 	if err != nil {
 		return fmt.Errorf("end run %v: %w", refOf(e.row), err)
@@ -252,10 +252,10 @@ func childDone(row *journal.Run) *journal.Event {
 
 // startChild starts the run of a child call, or finds it.
 func (ex *executor) startChild(e *entry, oc *openCall) {
-	parent := e.row
+	parent := e.rowNow()
 	row, err := ex.st.ChildOf(parent.RID, oc.call.ID)
 	if err != nil {
-		row, err = ex.newChild(e, oc)
+		row, err = ex.newChild(parent, oc)
 	}
 	if err != nil {
 		ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Failure: toFailure(toError(err))}})
@@ -281,8 +281,7 @@ func (ex *executor) startChild(e *entry, oc *openCall) {
 	}}, &incoming{ev: &journal.Event{Kind: journal.Running, Call: oc.call.ID, Payload: addr}})
 }
 
-func (ex *executor) newChild(e *entry, oc *openCall) (*journal.Run, error) {
-	parent := e.row
+func (ex *executor) newChild(parent *journal.Run, oc *openCall) (*journal.Run, error) {
 	var spec childSpec
 	_ = json.Unmarshal(oc.call.Options, &spec)
 	in, err := ex.unseal(oc.call.Payload)
@@ -345,10 +344,11 @@ func (r *run) tell(ctx context.Context, spec callSpec) error {
 func (ex *executor) sendOut(e *entry, oc *openCall) {
 	var spec tellSpec
 	_ = json.Unmarshal(oc.call.Options, &spec)
+	row := e.rowNow()
 	in, err := ex.unseal(oc.call.Payload)
 	if err == nil {
-		req := &Request{Op: opSignal, ID: effectKey(e.row.Scope, oc.call.ID), Ref: spec.To, Name: oc.call.Name, Payload: in,
-			Actor: Actor{Name: "workflow " + e.row.WorkflowID, Owner: e.row.Owner}}
+		req := &Request{Op: opSignal, ID: effectKey(row.Scope, oc.call.ID), Ref: spec.To, Name: oc.call.Name, Payload: in,
+			Actor: Actor{Name: "workflow " + row.WorkflowID, Owner: row.Owner}}
 		if oc.call.Kind == kindStop {
 			req.Op, req.Name, req.Reason = opCancel, "", spec.Reason
 		}

@@ -220,7 +220,7 @@ func (e *entry) hold(req *Request) error {
 	row.From = e.oldest(nil, nil, e.pend)
 	jr, err := journal.Encode(row.RID, journal.KindNote, &journal.Entry{At: now, Notes: []*journal.Note{{Kind: kind, By: req.Actor.Name, Text: req.Reason}}})
 	if err == nil {
-		err = ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}})
+		err = e.write(&journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}})
 	}
 	if err != nil {
 		return fmt.Errorf("%s run %v: %w", req.Op, refOf(e.row), err)
@@ -243,7 +243,7 @@ func (e *entry) clearProblem(*Request) error {
 	if e.poisoned() {
 		row := *e.row
 		row.Problem, row.Deaths = nil, 0
-		if err := e.ex.st.Commit(e.ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
+		if err := e.write(&journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
 			return err
 		}
 		e.setRow(&row)

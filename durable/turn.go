@@ -40,7 +40,7 @@ func (e *entry) turn(ins []*incoming) {
 	case State(e.row.State).Done():
 		ackAll(ins, finishedError(e.row))
 		return
-	case len(e.row.Paused) > 0, len(e.row.Problem) > 0 && !e.retry && !e.deadlock(), e.startA > time.Now().UnixMicro():
+	case len(e.row.Paused) > 0, len(e.row.Problem) > 0 && !e.retry, e.startA > time.Now().UnixMicro():
 		e.store(ins)
 		return
 	}
@@ -103,13 +103,6 @@ func (e *entry) turn(ins []*incoming) {
 		return
 	}
 	e.commit(r, t, now, taken, pend, rest)
-}
-
-// deadlock reports whether the run's only problem is that its code did not
-// come back in time: it has, or there would be no turn.
-func (e *entry) deadlock() bool {
-	var p Problem
-	return json.Unmarshal(e.row.Problem, &p) == nil && p.Kind == "deadlock"
 }
 
 // admit decides about an event that reaches the code for the first time.
@@ -243,7 +236,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		}
 	}
 	if err == nil {
-		err = ex.st.Commit(ex.commits, tx)
+		err = e.write(tx)
 	}
 	if err != nil {
 		// The run in memory is ahead of the disk: throw it away.
@@ -425,7 +418,7 @@ func (e *entry) store(ins []*incoming) {
 	}
 	jr, err := journal.Encode(row.RID, kind, ent)
 	if err == nil {
-		err = ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
+		err = e.write(&journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
 	}
 	if err != nil {
 		ex.log.Error("an event could not be stored", "run_id", row.RunID, "error", err)
@@ -481,7 +474,7 @@ func (e *entry) block(p *Problem, ins []*incoming) {
 	}
 	row := *e.row
 	row.Problem = jsonOf(p)
-	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
+	if err := e.write(&journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
 		ex.log.Error("a problem could not be recorded", "run_id", row.RunID, "error", err)
 		ackAll(ins, err)
 		return

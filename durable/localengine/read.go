@@ -4,6 +4,8 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -281,4 +283,8 @@ func (s *store) Blob(digest string) (b *journal.Blob, err error) {
 		err = journal.ErrNotFound
 	}
 	return b, err
+}
+
+func sortedKeys(m map[string]string) []string {
+	return slices.Sorted(maps.Keys(m))
 }

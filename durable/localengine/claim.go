@@ -1,0 +1,83 @@
+package localengine
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+func micros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n)
+}
+
+// self is this process as an owner.
+func self() Owner {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return Owner{PID: os.Getpid(), Host: host, Since: time.Now()}
+}
+
+// claim makes this process the one that writes. The lock is held. Each claim
+// has an epoch of its own, which every transaction compares: where locks do
+// not hold, the one who claimed before can't write any more.
+func (s *store) claim(o Owner, h hooks) (err error) {
+	c, err := dialWriter(s.path, "FULL")
+	if err != nil {
+		return explain(s.path, err)
+	}
+	w := &committer{path: s.path, ident: s.ident, c: c, hooks: h, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(explain(s.path, err), c.close())
+		}
+	}()
+	var mode string
+	if err := c.query("PRAGMA journal_mode = WAL", func(v []driver.Value) error { mode = asString(v[0]); return nil }); err != nil {
+		return err
+	}
+	if mode != "wal" {
+		return fmt.Errorf("open %s: the file system does not allow write-ahead logging (SQLite stays in mode %q): use a local disk", s.path, mode)
+	}
+	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if w.epoch, err = c.int64("SELECT epoch + 1 FROM owner WHERE id = 1"); err != nil {
+		return err
+	}
+	if w.row, err = c.int64("SELECT max((SELECT coalesce(max(id), 0) FROM journal), (SELECT value FROM meta WHERE name = 'row'))"); err != nil {
+		return err
+	}
+	if err := c.exec("UPDATE owner SET epoch = ?, pid = ?, host = ?, since = ?, clean = 0 WHERE id = 1", w.epoch, o.PID, o.Host, o.Since.UnixMicro()); err != nil {
+		return err
+	}
+	if err := c.exec("COMMIT"); err != nil {
+		return err
+	}
+	if w.keeper, err = newKeeper(s.path, &w.gate); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.w = w
+	s.mu.Unlock()
+	go w.run() // close waits for it
+	return nil
+}
+
+// owner reads who owns, or owned, the file.
+func (s *store) owner() (o Owner, clean bool, err error) {
+	err = s.read(func(c *conn) error {
+		return c.query("SELECT pid, host, since, clean FROM owner WHERE id = 1", func(v []driver.Value) error {
+			o = Owner{PID: int(asInt(v[0])), Host: asString(v[1]), Since: micros(asInt(v[2]))}
+			clean = asInt(v[3]) != 0
+			return nil
+		})
+	})
+	return o, clean, err
+}

@@ -1,0 +1,383 @@
+package localengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+const (
+	// A batch is closed when its statements take about this long, so that a
+	// lone run is not held up by a thousand others.
+	batchTime = 5 * time.Millisecond
+	// batchBytes bounds the payloads of a batch of more than one.
+	batchBytes = 16 << 20
+	// The file is looked for this often, at most: what is acknowledged must
+	// not be in a file that somebody removed.
+	identEvery = 10 * time.Millisecond
+)
+
+// op is what one caller wants committed: a transaction of the executor, or
+// work of the engine's own.
+type op struct {
+	tx   *journal.Tx
+	fn   func(*conn) error
+	done chan struct{}
+	err  error // read after done is closed
+
+	// Guarded by committer.mu.
+	flying bool // in a flush: its outcome must be awaited
+	gaveUp bool // the caller's context has ended
+}
+
+func (o *op) bytes() int {
+	if o.tx == nil {
+		return 0
+	}
+	n := 0
+	for _, w := range o.tx.Writes {
+		if w.Row != nil {
+			n += len(w.Row.Head) + len(w.Row.Data)
+		}
+	}
+	for _, b := range o.tx.Blobs {
+		n += len(b.Data)
+	}
+	return n
+}
+
+// committer is the one that writes to the file. Callers queue their
+// transactions; its goroutine takes all that wait and commits them with one
+// flush.
+type committer struct {
+	path  string
+	ident os.FileInfo
+	epoch int64
+	c     *conn // of the goroutine run
+
+	// Of the goroutine run.
+	row    int64 // the last journal id given
+	undo   []undo
+	pace   pace
+	looked time.Time // for the file
+	hooks  hooks
+
+	keeper *keeper
+	gate   sync.Mutex // held in each flush, and for the last stretch of a checkpoint
+
+	mu      sync.Mutex
+	queue   []*op
+	depth   atomic.Int64 // len(queue)
+	wake    chan struct{}
+	closing bool
+	dead    error // nothing can be written any more
+	trouble error // what the current retries are about
+	stopped chan struct{}
+}
+
+// commit queues an operation and waits until it is on disk. When ctx ends it
+// is withdrawn, unless a flush has it: then its outcome is awaited.
+func (w *committer) commit(ctx context.Context, o *op) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o.done = make(chan struct{})
+	w.mu.Lock()
+	switch {
+	case w.dead != nil:
+		defer w.mu.Unlock()
+		return w.dead
+	case w.closing:
+		defer w.mu.Unlock()
+		return errClosed
+	}
+	w.queue = append(w.queue, o)
+	w.depth.Store(int64(len(w.queue)))
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	o.gaveUp = true
+	if !o.flying {
+		for i, q := range w.queue {
+			if q == o {
+				w.queue = append(w.queue[:i:i], w.queue[i+1:]...)
+				w.depth.Store(int64(len(w.queue)))
+				err := w.withdrawn(ctx.Err())
+				w.mu.Unlock()
+				return err
+			}
+		}
+	}
+	w.mu.Unlock()
+	<-o.done
+	if o.err == errGaveUp {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.withdrawn(ctx.Err())
+	}
+	return o.err
+}
+
+// hooks are seams of the tests of this package.
+type hooks struct {
+	commit func(ops int) error // before each COMMIT; its error is taken for that of COMMIT
+}
+
+var errGaveUp = errors.New("withdrawn")
+
+// withdrawn tells why an operation had to wait so long. w.mu is held.
+func (w *committer) withdrawn(err error) error {
+	if w.trouble != nil {
+		return fmt.Errorf("not written: %w: %w", err, w.trouble)
+	}
+	return err
+}
+
+// run is the committer's goroutine.
+func (w *committer) run() {
+	defer close(w.stopped)
+	for {
+		batch := w.next()
+		if batch == nil {
+			return
+		}
+		w.flush(batch)
+	}
+}
+
+// next takes the next batch, nil at the end.
+func (w *committer) next() []*op {
+	w.mu.Lock()
+	for len(w.queue) == 0 {
+		if w.closing {
+			w.mu.Unlock()
+			return nil
+		}
+		w.mu.Unlock()
+		<-w.wake
+		w.mu.Lock()
+	}
+	if until, want := w.pace.patience(len(w.queue)); want > 0 && !w.closing {
+		// Runs that the last flush released are on their way back. A timer is
+		// too coarse for these few microseconds.
+		w.mu.Unlock()
+		for w.depth.Load() < int64(want) && time.Now().Before(until) {
+			runtime.Gosched()
+		}
+		w.mu.Lock()
+		w.pace.waited(len(w.queue))
+	}
+	n, size := 0, 0
+	for limit := w.pace.limit(); n < len(w.queue) && n < limit; n++ {
+		if size += w.queue[n].bytes(); size > batchBytes && n > 0 {
+			break
+		}
+	}
+	batch := make([]*op, n)
+	copy(batch, w.queue)
+	clear(w.queue[:n])
+	if w.queue = w.queue[n:]; len(w.queue) == 0 {
+		w.queue = nil
+	}
+	w.depth.Store(int64(len(w.queue)))
+	for _, o := range batch {
+		o.flying = true
+	}
+	w.mu.Unlock()
+	return batch
+}
+
+// flush makes a batch durable and tells its callers. On a full disk it tries
+// the same batch again until there is room, or nobody wants it any more.
+func (w *committer) flush(batch []*op) {
+	for backoff := 5 * time.Millisecond; len(batch) > 0; {
+		w.gate.Lock()
+		start := time.Now()
+		bad, err := (*op)(nil), w.look(start)
+		if err == nil {
+			bad, err = w.try(batch)
+		}
+		end := time.Now()
+		w.gate.Unlock()
+		switch {
+		case bad != nil:
+			close(bad.done)
+			batch = without(batch, bad)
+		case err == nil:
+			w.settled(batch, start, end)
+			return
+		default:
+			if f := classify(err); f != faultFull && f != faultBusy {
+				w.die(err, batch)
+				return
+			}
+			batch = w.park(batch, err, backoff)
+			backoff = min(2*backoff, time.Second)
+		}
+	}
+}
+
+// settled tells the callers of a batch that it is on disk.
+func (w *committer) settled(batch []*op, start, end time.Time) {
+	w.mu.Lock()
+	w.trouble = nil
+	left := len(w.queue)
+	w.mu.Unlock()
+	w.pace.flushed(len(batch), left, start, end)
+	for _, o := range batch {
+		close(o.done)
+	}
+	w.keeper.wrote(w.c)
+}
+
+func without(batch []*op, o *op) []*op {
+	rest := make([]*op, 0, len(batch))
+	for _, b := range batch {
+		if b != o {
+			rest = append(rest, b)
+		}
+	}
+	return rest
+}
+
+// park waits before a batch is tried again. Callers may give up meanwhile;
+// park returns those that did not.
+func (w *committer) park(batch []*op, err error, d time.Duration) []*op {
+	w.mu.Lock()
+	if classify(err) == faultFull {
+		w.trouble = fmt.Errorf("%s: the disk is full, or the file has reached its limit: nothing is acknowledged until there is room again; free some space (%w)", w.path, err)
+	} else {
+		w.trouble = fmt.Errorf("%s: another program keeps the file locked: nothing is acknowledged until it ends its transaction (%w)", w.path, err)
+	}
+	closing := w.closing
+	w.mu.Unlock()
+	for end := time.Now().Add(d); !closing && time.Now().Before(end); {
+		t := time.NewTimer(min(d, 20*time.Millisecond))
+		<-t.C
+		w.mu.Lock()
+		closing = w.closing
+		gone := true
+		for _, o := range batch {
+			gone = gone && o.gaveUp
+		}
+		w.mu.Unlock()
+		if gone {
+			break
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rest := batch[:0:0]
+	for _, o := range batch {
+		switch {
+		case o.gaveUp:
+			o.err = errGaveUp
+			close(o.done)
+		case closing:
+			o.err = w.trouble
+			close(o.done)
+		default:
+			rest = append(rest, o)
+		}
+	}
+	return rest
+}
+
+// die ends writing for good.
+func (w *committer) die(err error, batch []*op) {
+	if !errors.Is(err, ErrFenced) && !errors.Is(err, ErrDead) {
+		err = &FileError{Path: w.path, Err: ErrDead, Cause: err, Text: "a write could not be made durable, and nothing that follows could be trusted; " +
+			"what was acknowledged is kept and can be read; check the disk, then start the program again"}
+	}
+	w.mu.Lock()
+	w.dead = err
+	batch = append(batch, w.queue...)
+	w.queue = nil
+	w.depth.Store(0)
+	w.mu.Unlock()
+	for _, o := range batch {
+		o.err = err
+		close(o.done)
+	}
+}
+
+// kill ends writing from outside of the goroutine run.
+func (w *committer) kill(err error) { w.die(err, nil) }
+
+// look makes sure that the file is still the one at its path.
+func (w *committer) look(now time.Time) error {
+	w.mu.Lock()
+	dead := w.dead
+	w.mu.Unlock()
+	if dead != nil {
+		return dead
+	}
+	if now.Sub(w.looked) < identEvery {
+		return nil
+	}
+	w.looked = now
+	return sameFile(w.path, w.ident, "the database")
+}
+
+// sameFile says that a file was removed or replaced under us.
+func sameFile(path string, ident os.FileInfo, what string) error {
+	fi, err := os.Stat(path)
+	if err == nil && os.SameFile(fi, ident) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	how := "replaced by another file"
+	if err != nil {
+		how = "removed or renamed"
+	}
+	return &FileError{Path: path, Err: ErrFenced, Text: fmt.Sprintf("%s was %s while this process worked on it; nothing more is written from here; start the program again", what, how)}
+}
+
+func (w *committer) health() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.dead != nil:
+		return w.dead
+	case w.trouble != nil:
+		return w.trouble
+	}
+	return w.keeper.health()
+}
+
+// close writes what is queued and ends the goroutines.
+func (w *committer) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = w.own(ctx, func(c *conn) error { return c.exec("UPDATE owner SET clean = 1 WHERE id = 1") })
+	w.mu.Lock()
+	w.closing = true
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	<-w.stopped
+	w.keeper.stop()
+	return nil
+}
+
+// finish closes the connections.
+func (w *committer) finish() error {
+	return errors.Join(w.keeper.close(), w.c.close())
+}

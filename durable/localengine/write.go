@@ -1,0 +1,286 @@
+package localengine
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+const (
+	insertRun = "INSERT INTO runs (" + runColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+	// updateRun leaves out what never changes and, above all, closed: naming
+	// a column of an index makes SQLite write the index too.
+	updateRun = "UPDATE runs SET state = ?, next = ?, changed = ?, deadline = ?, turns = ?, deaths = ?, last = ?, open_from = ?, " +
+		"problem = ?, paused = ?, tags = ?, failure = ?, memo = ?, status = ?, result = ?"
+	updateOpen   = updateRun + " WHERE rid = ? AND closed = 0"
+	updateClosed = updateRun + ", closed = ? WHERE rid = ?"
+
+	insertRow = "INSERT INTO journal (id, run, prev, kind, head, data) VALUES (?,?,?,?,?,?)"
+
+	insertAsk = "INSERT INTO asks (" + askColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET " +
+		"rid = excluded.rid, call = excluded.call, name = excluded.name, kind = excluded.kind, text = excluded.text, schema = excluded.schema, " +
+		"context = excluded.context, digest = excluded.digest, audience = excluded.audience, owner = excluded.owner, created = excluded.created, " +
+		"expires = excluded.expires, state = excluded.state, answer = excluded.answer, by = excluded.by, note = excluded.note, " +
+		"answered = excluded.answered, request_id = excluded.request_id"
+
+	insertItem = "INSERT INTO items (rid, name, pos, at, data) VALUES (?,?,?,?,?)"
+	insertBlob = "INSERT INTO blobs (digest, data) VALUES (?,?) ON CONFLICT (digest) DO NOTHING"
+	insertRef  = "INSERT INTO blob_refs (chain, digest) VALUES (?,?) ON CONFLICT DO NOTHING"
+)
+
+// Values for the driver. NULL is nil; an empty value is stored as text, since
+// SQLite takes an empty blob for NULL.
+func blob(p []byte) any {
+	switch {
+	case p == nil:
+		return nil
+	case len(p) == 0:
+		return ""
+	}
+	return p
+}
+
+// text binds bytes as a string without a copy: the driver makes its own.
+func text(p []byte) any {
+	if p == nil {
+		return nil
+	}
+	return unsafe.String(unsafe.SliceData(p), len(p))
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func failure(f *journal.Failure) (any, error) {
+	if f == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return nil, fmt.Errorf("encode a failure: %w", err)
+	}
+	return string(b), nil
+}
+
+// undo puts back what apply wrote into the caller's values.
+type undo struct {
+	run        *journal.Run
+	row        *journal.Row
+	last, from int64
+}
+
+// refused is a transaction that can't be committed, whatever is tried.
+type refused struct {
+	err   error
+	dirty bool // statements of it were carried out: the batch must be rolled back
+}
+
+func (r *refused) Error() string { return r.err.Error() }
+func (r *refused) Unwrap() error { return r.err }
+
+// apply writes one transaction into the open one of SQLite.
+func (w *committer) apply(tx *journal.Tx) error {
+	for i := range tx.Writes {
+		run, row := tx.Writes[i].Run, tx.Writes[i].Row
+		w.undo = append(w.undo, undo{run, row, run.Last, run.From})
+		if row != nil {
+			w.row++
+			row.ID, row.Run, row.Prev = w.row, run.RID, run.Last
+			run.Last = row.ID
+		}
+		if run.From == -1 {
+			run.From = run.Last
+		}
+	}
+	dirty := false
+	do := func(sql string, args ...any) (driver.Result, error) {
+		res, err := w.c.execResult(sql, args...)
+		if err != nil && classify(err) >= faultTx {
+			return nil, &refused{err, dirty}
+		}
+		dirty = true
+		return res, err
+	}
+	// Runs that end come before new ones, which may take over their id; and a
+	// start, which is only a new run, meets the unique indexes first.
+	for _, wr := range tx.Writes {
+		if wr.New {
+			continue
+		}
+		if err := w.update(wr.Run, do); err != nil {
+			return err
+		}
+	}
+	for _, wr := range tx.Writes {
+		if !wr.New {
+			continue
+		}
+		if err := w.insert(wr.Run, do); err != nil {
+			return err
+		}
+	}
+	for _, wr := range tx.Writes {
+		if r := wr.Row; r != nil {
+			if _, err := do(insertRow, r.ID, r.Run, r.Prev, r.Kind, text(r.Head), blob(r.Data)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, a := range tx.Asks {
+		if _, err := do(insertAsk, a.ID, a.RID, a.Call, a.Name, a.Kind, a.Text, text(a.Schema), text(a.Context), a.Digest, a.Audience, a.Owner,
+			a.Created, a.Expires, a.State, blob(a.Answer), a.By, a.Note, a.Answered, a.RequestID); err != nil {
+			return err
+		}
+	}
+	for _, it := range tx.Items {
+		if _, err := do(insertItem, it.RID, it.Name, it.Offset, it.At, blob(it.Data)); err != nil {
+			return err
+		}
+	}
+	for _, b := range tx.Blobs {
+		data := b.Data
+		if data == nil {
+			data = []byte{}
+		}
+		if _, err := do(insertBlob, b.Digest, blob(data)); err != nil {
+			return err
+		}
+		if _, err := do(insertRef, b.Chain, b.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type doFunc func(sql string, args ...any) (driver.Result, error)
+
+func (w *committer) update(r *journal.Run, do doFunc) error {
+	fail, err := failure(r.Failure)
+	if err != nil {
+		return &refused{err, true}
+	}
+	var res driver.Result
+	if r.Closed == 0 {
+		res, err = do(updateOpen, r.State, r.Next, r.Changed, r.Deadline, r.Turns, int64(r.Deaths), r.Last, r.From,
+			text(r.Problem), text(r.Paused), text(r.Tags), fail, text(r.Memo), text(r.Status), blob(r.Result), r.RID)
+	} else {
+		res, err = do(updateClosed, r.State, r.Next, r.Changed, r.Deadline, r.Turns, int64(r.Deaths), r.Last, r.From,
+			text(r.Problem), text(r.Paused), text(r.Tags), fail, text(r.Memo), text(r.Status), blob(r.Result), r.Closed, r.RID)
+	}
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return &refused{errors.Join(err, fmt.Errorf("run %d (%s) is not there to be changed: %w", r.RID, r.WorkflowID, journal.ErrNotFound)), true}
+	}
+	return nil
+}
+
+func (w *committer) insert(r *journal.Run, do doFunc) error {
+	fail, err := failure(r.Failure)
+	if err != nil {
+		return &refused{err, true}
+	}
+	_, err = do(insertRun, r.RID, r.WorkflowID, r.RunID, r.Chain, orNull(r.Key), r.Name, r.Owner, r.Scope, r.Digest, r.Parent, r.ParentCall, r.Created,
+		r.State, r.Next, r.Changed, r.Closed, r.Deadline, r.Turns, int64(r.Deaths), r.Last, r.From,
+		text(r.Problem), text(r.Paused), text(r.Tags), text(r.Config), fail, text(r.Memo), text(r.Status), blob(r.Result))
+	var no *refused
+	if errors.As(err, &no) && classify(no.err) == faultDup {
+		no.err = fmt.Errorf("run %s: %w: %v", r.WorkflowID, journal.ErrDuplicate, no.err)
+	}
+	return err
+}
+
+// try carries out a batch in one transaction and returns when it is on disk.
+// Where it returns the operation that spoils the batch, or any error, nothing
+// was written.
+func (w *committer) try(batch []*op) (bad *op, err error) {
+	row := w.row
+	w.undo = w.undo[:0]
+	defer func() {
+		if bad == nil && err == nil {
+			return
+		}
+		w.row = row
+		for i := len(w.undo) - 1; i >= 0; i-- {
+			u := w.undo[i]
+			u.run.Last, u.run.From = u.last, u.from
+			if u.row != nil {
+				u.row.ID, u.row.Prev = 0, 0
+			}
+		}
+		// SQLite has rolled back already after the worst errors; then this
+		// one says that there is no transaction.
+		_ = w.c.exec("ROLLBACK")
+	}()
+	if err := w.c.exec("BEGIN IMMEDIATE"); err != nil {
+		return nil, err
+	}
+	switch epoch, err := w.c.int64("SELECT epoch FROM owner WHERE id = 1"); {
+	case err != nil:
+		return nil, err
+	case epoch != w.epoch:
+		return nil, w.fenced()
+	}
+	start := time.Now()
+	for _, o := range batch {
+		o.err = nil
+		if o.fn != nil {
+			err = o.fn(w.c)
+		} else {
+			mark := len(w.undo)
+			err = w.apply(o.tx)
+			var no *refused
+			if errors.As(err, &no) && !no.dirty {
+				// Nothing of it was done: the others go on without it.
+				for _, u := range w.undo[mark:] {
+					u.run.Last, u.run.From = u.last, u.from
+				}
+				w.undo = w.undo[:mark]
+				o.err, err = no.err, nil
+			}
+		}
+		var no *refused
+		switch {
+		case errors.As(err, &no):
+			o.err = no.err
+			return o, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+	w.pace.executed(len(batch), time.Since(start))
+	if w.hooks.commit != nil {
+		if err := w.hooks.commit(len(batch)); err != nil {
+			return nil, err
+		}
+	}
+	return nil, w.c.exec("COMMIT")
+}
+
+// fenced says who has the file now, as far as can be told.
+func (w *committer) fenced() error {
+	var o Owner
+	_ = w.c.query("SELECT pid, host, since FROM owner WHERE id = 1", func(v []driver.Value) error {
+		o = Owner{PID: int(asInt(v[0])), Host: asString(v[1]), Since: micros(asInt(v[2]))}
+		return nil
+	})
+	return &FileError{Path: w.path, Err: ErrFenced, Text: fmt.Sprintf(
+		"it was taken over by %v, although this process held the lock: somebody removed the lock file, or the file system's locks do not hold; nothing more is written from here", o)}
+}
+
+// own runs work of the engine's own in the next batch.
+func (w *committer) own(ctx context.Context, fn func(*conn) error) error {
+	return w.commit(ctx, &op{fn: fn})
+}
