@@ -73,9 +73,19 @@ type env struct {
 	baton   *baton
 }
 
-// enter is how every durable call begins: it finds the engine in the context
-// and holds the caller to the rules of the package comment.
+// enter is how every durable call that can fail begins: it finds the engine in
+// the context and holds the caller to the rules of the package comment. While
+// a panic unwinds a coroutine nothing may be recorded: the fixed code, which
+// does not panic, would not fit the history.
 func enter(ctx context.Context, call string) (env, error) {
+	e, err := find(ctx, call)
+	if err == nil && e.run != nil && panicking() {
+		return env{}, fmt.Errorf("durable.%s: %w", call, ErrUnwinding)
+	}
+	return e, err
+}
+
+func find(ctx context.Context, call string) (env, error) {
 	switch x := ctx.Value(envKey{}).(type) {
 	case *scope:
 		if err := x.run.enter(ctx, x); err != nil {
@@ -96,9 +106,9 @@ func enter(ctx context.Context, call string) (env, error) {
 	return env{}, nil
 }
 
-// mustEnter is enter for calls that can't return an error.
+// mustEnter is for calls that can't return an error.
 func mustEnter(ctx context.Context, call string) env {
-	e, err := enter(ctx, call)
+	e, err := find(ctx, call)
 	if err != nil {
 		panic(&Misuse{Call: call, Err: err})
 	}

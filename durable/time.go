@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -153,6 +154,7 @@ func Await(ctx context.Context, cond func() bool) error {
 	if err != nil {
 		return err
 	}
+	cond = r.guard(cond)
 	r.park(func() bool { return ctx.Err() != nil || cond() })
 	if err := ctx.Err(); err != nil && !cond() {
 		return err
@@ -166,6 +168,7 @@ func AwaitTimeout(ctx context.Context, d time.Duration, cond func() bool) error 
 	if err != nil {
 		return err
 	}
+	cond = r.guard(cond)
 	if cond() {
 		return nil
 	}
@@ -185,6 +188,19 @@ func AwaitTimeout(ctx context.Context, d time.Duration, cond func() bool) error 
 		return ctx.Err()
 	}
 	return fmt.Errorf("the condition did not come true within %v: %w", d, ErrTimeout)
+}
+
+// guard keeps a condition, which the run's loop evaluates, from taking the
+// process down.
+func (r *run) guard(cond func() bool) func() bool {
+	return func() (ok bool) {
+		defer func() {
+			if p := recover(); p != nil {
+				r.broke("panic", fmt.Sprintf("the condition of an Await panicked: %v; the run goes on after a fixed version is deployed\n%s", p, debug.Stack()))
+			}
+		}()
+		return cond()
+	}
 }
 
 // Logger gives the run's logger: lines are written once the turn that caused

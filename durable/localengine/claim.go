@@ -81,3 +81,15 @@ func (s *store) owner() (o Owner, clean bool, err error) {
 	})
 	return o, clean, err
 }
+
+// disclaim takes claim back: this process reads only, again.
+func (s *store) disclaim() error {
+	s.mu.Lock()
+	w := s.w
+	s.w = nil
+	s.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	return errors.Join(w.close(), w.finish())
+}

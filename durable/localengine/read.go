@@ -169,7 +169,7 @@ func (s *store) ChildOf(rid int64, call string) (*journal.Run, error) {
 // Rows implements [journal.Store].
 func (s *store) Rows(last, from int64) (rows []*journal.Row, err error) {
 	err = s.read(func(c *conn) error {
-		for id := last; id > 0; {
+		for id := last; id > 0 && id >= from; {
 			var r *journal.Row
 			err := c.query("SELECT run, prev, kind, head, data FROM journal WHERE id = ?", func(v []driver.Value) error {
 				r = &journal.Row{ID: id, Run: asInt(v[0]), Prev: asInt(v[1]), Kind: asString(v[2]), Head: asBytes(v[3]), Data: asBytes(v[4])}
@@ -184,9 +184,6 @@ func (s *store) Rows(last, from int64) (rows []*journal.Row, err error) {
 				return &FileError{Path: s.path, Err: ErrCorrupt, Text: fmt.Sprintf("journal row %d follows row %d; restore a backup", id, r.Prev)}
 			}
 			rows = append(rows, r)
-			if id <= from {
-				break
-			}
 			id = r.Prev
 		}
 		return nil
