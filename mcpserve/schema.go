@@ -1,0 +1,279 @@
+package mcpserve
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// schemaOf makes the JSON Schema of a Go type as encoding/json writes it.
+// Objects stay open: a field that the type does not know is no mistake of the
+// caller, and the engine keeps it in the recorded input.
+func schemaOf(t reflect.Type) (*jsonschema.Schema, error) {
+	if t == nil {
+		return &jsonschema.Schema{}, nil
+	}
+	special := map[reflect.Type]*jsonschema.Schema{}
+	opaque(t, special, map[reflect.Type]bool{})
+	s, err := jsonschema.ForType(t, &jsonschema.ForOptions{TypeSchemas: special})
+	if err != nil {
+		return nil, err
+	}
+	loosen(s)
+	return s, nil
+}
+
+// loose is schemaOf for results: a type that has no schema is any value.
+func loose(t reflect.Type) *jsonschema.Schema {
+	s, err := schemaOf(t)
+	if err != nil {
+		return &jsonschema.Schema{}
+	}
+	return s
+}
+
+// opaque finds the types whose JSON the reflection of their fields would get
+// wrong, because they write it themselves.
+func opaque(t reflect.Type, special map[reflect.Type]*jsonschema.Schema, seen map[reflect.Type]bool) {
+	if seen[t] {
+		return
+	}
+	seen[t] = true
+	switch {
+	case t.Kind() == reflect.Pointer:
+	case t.PkgPath() == "time" || t.PkgPath() == "math/big" || t.PkgPath() == "log/slog":
+		return // known to jsonschema
+	case t == reflect.TypeFor[json.RawMessage]():
+		special[t] = &jsonschema.Schema{}
+		return
+	case t == reflect.TypeFor[json.Number]():
+		special[t] = &jsonschema.Schema{Type: "number"}
+		return
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		special[t] = &jsonschema.Schema{Type: "string"} // base64
+		return
+	case t.Kind() == reflect.Interface:
+		return
+	case implements[json.Marshaler](t) || implements[json.Unmarshaler](t):
+		special[t] = &jsonschema.Schema{}
+		return
+	case implements[encoding.TextMarshaler](t) || implements[encoding.TextUnmarshaler](t):
+		special[t] = &jsonschema.Schema{Type: "string"}
+		return
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		opaque(t.Elem(), special, seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			opaque(t.Field(i).Type, special, seen)
+		}
+	}
+}
+
+func implements[I any](t reflect.Type) bool {
+	i := reflect.TypeFor[I]()
+	return t.Implements(i) || reflect.PointerTo(t).Implements(i)
+}
+
+// loosen lets objects have further fields.
+func loosen(s *jsonschema.Schema) {
+	if s == nil {
+		return
+	}
+	if s.Properties != nil || s.AdditionalProperties != nil && s.AdditionalProperties.Not != nil {
+		s.AdditionalProperties = nil
+	}
+	for _, p := range s.Properties {
+		loosen(p)
+	}
+	loosen(s.Items)
+	loosen(s.AdditionalProperties)
+}
+
+// isObject reports whether every value that the schema admits is an object.
+func isObject(s *jsonschema.Schema) bool { return s.Type == "object" }
+
+// takesNull reports whether the value may be left out: null says as much.
+func takesNull(s *jsonschema.Schema) bool {
+	return s.Type == "null" || slices.Contains(s.Types, "null") ||
+		s.Type == "" && s.Types == nil && s.Enum == nil && s.Const == nil && s.AnyOf == nil && s.OneOf == nil && s.AllOf == nil
+}
+
+// property is an argument of our own, beside those of the user's type.
+type property struct {
+	name, about string
+}
+
+// params is how one Go value travels as the arguments of a tool: as the
+// arguments themselves, or as one of them, beside arguments of our own.
+type params struct {
+	schema   *jsonschema.Schema // of the arguments: an object
+	resolved *jsonschema.Resolved
+	value    *jsonschema.Schema // of the value
+	own      []property
+	wrap     string // the argument that holds the value; empty: the arguments are the value
+	none     bool   // there is no value
+}
+
+// newParams lays out the arguments for a value. It is wrapped into one
+// argument if that has a name, or if the value is not an object or has a field
+// of the name of one of ours; spare is the name of the argument then.
+func newParams(value *jsonschema.Schema, wrap, spare string, own ...property) (*params, error) {
+	p := &params{value: value, own: own, wrap: wrap}
+	if value == nil {
+		p.none, p.wrap = true, ""
+	} else if p.wrap == "" {
+		clash := slices.ContainsFunc(own, func(o property) bool { return value.Properties[o.name] != nil })
+		if !isObject(value) || clash {
+			p.wrap = spare
+		}
+	}
+	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}}
+	switch {
+	case p.none:
+	case p.wrap == "":
+		s = value.CloneSchemas()
+		s.ID, s.Schema = "", ""
+		if s.Properties == nil {
+			s.Properties = map[string]*jsonschema.Schema{}
+		}
+	default:
+		for _, o := range own {
+			if o.name == p.wrap {
+				return nil, fmt.Errorf("the argument %q is taken; set Tool.Arg to another name", p.wrap)
+			}
+		}
+		s.Properties[p.wrap] = value.CloneSchemas()
+		s.PropertyOrder = []string{p.wrap}
+		if !takesNull(value) {
+			s.Required = []string{p.wrap}
+		}
+	}
+	for _, o := range own {
+		s.Properties[o.name] = &jsonschema.Schema{Type: "string", Description: o.about}
+		s.PropertyOrder = append(s.PropertyOrder, o.name)
+	}
+	if len(s.PropertyOrder) != len(s.Properties) {
+		s.PropertyOrder = nil // a schema of the user's own
+	}
+	var err error
+	p.schema = s
+	p.resolved, err = s.Resolve(nil)
+	return p, err
+}
+
+// read validates arguments and takes them apart. The value's bytes are the
+// caller's: fields that the schema does not know are kept.
+func (p *params) read(raw json.RawMessage) (own map[string]string, value json.RawMessage, err error) {
+	if err := check(p.resolved, &raw); err != nil {
+		return nil, nil, err
+	}
+	if len(p.own) == 0 && p.wrap == "" {
+		if p.none {
+			return nil, nil, nil
+		}
+		return nil, raw, nil
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return nil, nil, badArguments("%v", err)
+	}
+	own = map[string]string{}
+	for _, o := range p.own {
+		var s string
+		if v, ok := all[o.name]; ok {
+			if err := json.Unmarshal(v, &s); err != nil {
+				return nil, nil, badArguments("%s: %v", o.name, err)
+			}
+			delete(all, o.name)
+		}
+		own[o.name] = s
+	}
+	switch {
+	case p.none:
+		return own, nil, nil
+	case p.wrap != "":
+		if value = all[p.wrap]; value == nil {
+			value = json.RawMessage("null")
+		}
+		return own, value, nil
+	}
+	value, err = json.Marshal(all)
+	return own, value, err
+}
+
+// check validates the arguments of a call. Absent ones are an empty object.
+func check(r *jsonschema.Resolved, raw *json.RawMessage) error {
+	if t := bytes.TrimSpace(*raw); len(t) == 0 || string(t) == "null" {
+		*raw = json.RawMessage("{}")
+	}
+	var v any
+	if err := json.Unmarshal(*raw, &v); err != nil {
+		return badArguments("not valid JSON: %v", err)
+	}
+	if _, ok := v.(map[string]any); !ok {
+		return badArguments("the arguments are not an object")
+	}
+	if err := r.Validate(v); err != nil {
+		return badArguments("%v", err)
+	}
+	return nil
+}
+
+func badArguments(format string, args ...any) error {
+	return &toolError{Type: "bad_arguments", Message: fmt.Sprintf(format, args...)}
+}
+
+// resultShape is how a value travels as structured content, which is an object
+// in every revision of the protocol: as itself, or as {"result": value}.
+type resultShape struct {
+	schema *jsonschema.Schema
+	wrap   bool
+}
+
+func newResultShape(t reflect.Type) resultShape {
+	s := loose(t)
+	if isObject(s) {
+		return resultShape{schema: s}
+	}
+	return resultShape{wrap: true, schema: &jsonschema.Schema{
+		Type: "object", Properties: map[string]*jsonschema.Schema{"result": s}, Required: []string{"result"},
+	}}
+}
+
+func (r resultShape) of(v json.RawMessage) json.RawMessage {
+	if len(v) == 0 {
+		v = json.RawMessage("null")
+	}
+	if !r.wrap {
+		if v := bytes.TrimSpace(v); len(v) > 0 && v[0] == '{' {
+			return v
+		}
+	}
+	return mustJSON(map[string]json.RawMessage{"result": v})
+}
+
+// either is the output schema of a tool whose structured content has one of
+// several shapes; all of them are objects, and any of them can be an error.
+func either(schemas ...*jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "object", AnyOf: append(schemas, loose(reflect.TypeFor[toolError]()))}
+}
+
+// canonical writes JSON in the one way in which equal values are equal bytes:
+// clients that repeat a call may write their arguments in another order, and
+// the engine compares inputs to tell whether they are the same start.
+func canonical(raw json.RawMessage) json.RawMessage {
+	var v any
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	if err := dec.Decode(&v); err != nil {
+		return raw
+	}
+	return mustJSON(v)
+}

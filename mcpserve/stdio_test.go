@@ -1,0 +1,3 @@
+package mcpserve_test
+
+func runChild() bool { return false }
