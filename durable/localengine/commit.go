@@ -214,6 +214,9 @@ func (w *committer) flush(batch []*op) {
 			bad, err = w.try(batch)
 		}
 		end := time.Now()
+		if bad == nil && err == nil {
+			w.keeper.wrote(w.c)
+		}
 		w.gate.Unlock()
 		switch {
 		case bad != nil:
@@ -243,7 +246,6 @@ func (w *committer) settled(batch []*op, start, end time.Time) {
 	for _, o := range batch {
 		close(o.done)
 	}
-	w.keeper.wrote(w.c)
 }
 
 func without(batch []*op, o *op) []*op {

@@ -107,14 +107,15 @@ func (k *keeper) health() error {
 // commits; only when little is left, it holds them for a moment: a log starts
 // from its beginning again only if it was folded whole.
 func (k *keeper) checkpoint(ctx context.Context) error {
-	for range 3 {
-		left, err := k.passive()
-		if err != nil || left == 0 || ctx.Err() != nil {
+	for before, rounds := int64(0), 0; rounds < 3; rounds++ {
+		n, err := k.passive()
+		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		if left < checkpointPages/10 {
+		if n-before < checkpointPages/4 {
 			break
 		}
+		before = n
 	}
 	k.gate.Lock()
 	defer k.gate.Unlock()
@@ -122,15 +123,11 @@ func (k *keeper) checkpoint(ctx context.Context) error {
 	return err
 }
 
-// passive folds what no reader needs, and says how many pages are left.
-func (k *keeper) passive() (left int64, err error) {
-	err = k.c.query("PRAGMA wal_checkpoint(PASSIVE)", func(v []driver.Value) error {
-		if left = asInt(v[1]) - asInt(v[2]); asInt(v[1]) < 0 {
-			left = 0
-		}
-		return nil
-	})
-	return left, err
+// passive folds what no reader needs, and says how many pages of the log, as
+// it was when that began, are folded now.
+func (k *keeper) passive() (n int64, err error) {
+	err = k.c.query("PRAGMA wal_checkpoint(PASSIVE)", func(v []driver.Value) error { n = asInt(v[2]); return nil })
+	return n, err
 }
 
 // grow writes zeros behind the end of the log. Frames are recognised by their

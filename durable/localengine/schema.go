@@ -209,6 +209,13 @@ func identify(c *conn, path string) (fileState, error) {
 		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf(
 			"its header says schema version %d and its table meta says %d; restore a backup", version, meta)}
 	}
+	const ours = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('meta', 'owner', 'runs', 'journal', 'asks', 'items', 'blobs', 'blob_refs', 'requests')"
+	switch n, err := c.int64(ours); {
+	case err != nil:
+		return 0, explain(path, err)
+	case n != 9:
+		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf("%d of its tables are missing; restore a backup", 9-n)}
+	}
 	return fileOurs, nil
 }
 

@@ -80,6 +80,18 @@ type undo struct {
 	last, from int64
 }
 
+// revert undoes what was noted since mark.
+func (w *committer) revert(mark int) {
+	for i := len(w.undo) - 1; i >= mark; i-- {
+		u := w.undo[i]
+		u.run.Last, u.run.From = u.last, u.from
+		if u.row != nil {
+			u.row.ID, u.row.Prev = 0, 0
+		}
+	}
+	w.undo = w.undo[:mark]
+}
+
 // refused is a transaction that can't be committed, whatever is tried.
 type refused struct {
 	err   error
@@ -213,13 +225,7 @@ func (w *committer) try(batch []*op) (bad *op, err error) {
 			return
 		}
 		w.row = row
-		for i := len(w.undo) - 1; i >= 0; i-- {
-			u := w.undo[i]
-			u.run.Last, u.run.From = u.last, u.from
-			if u.row != nil {
-				u.row.ID, u.row.Prev = 0, 0
-			}
-		}
+		w.revert(0)
 		// SQLite has rolled back already after the worst errors; then this
 		// one says that there is no transaction.
 		_ = w.c.exec("ROLLBACK")
@@ -244,10 +250,7 @@ func (w *committer) try(batch []*op) (bad *op, err error) {
 			var no *refused
 			if errors.As(err, &no) && !no.dirty {
 				// Nothing of it was done: the others go on without it.
-				for _, u := range w.undo[mark:] {
-					u.run.Last, u.run.From = u.last, u.from
-				}
-				w.undo = w.undo[:mark]
+				w.revert(mark)
 				o.err, err = no.err, nil
 			}
 		}

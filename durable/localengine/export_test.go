@@ -1,0 +1,59 @@
+package localengine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// NewStore makes or opens a file as its owner, without the lock. commit is
+// called before each COMMIT; its error is taken for that of COMMIT.
+func NewStore(path string, commit func(ops int) error) (journal.Store, error) {
+	path, err := clean(path)
+	if err != nil {
+		return nil, err
+	}
+	state, err := inspect(path)
+	if err != nil {
+		return nil, err
+	}
+	if state == fileAbsent {
+		if err := create(path); err != nil {
+			return nil, err
+		}
+	}
+	s, err := openStore(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.claim(self(), hooks{commit: commit}); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Exec runs a statement on the writing connection, in a transaction.
+func Exec(st journal.Store, sql string) error {
+	return st.(*store).w.own(context.Background(), func(c *conn) error { return c.exec(sql) })
+}
+
+// Exclusively runs a statement on the writing connection, between two flushes.
+func Exclusively(st journal.Store, sql string) error {
+	w := st.(*store).w
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	return w.c.exec(sql)
+}
+
+// Number is what a query gives on a reading connection.
+func Number(st journal.Store, sql string) (n int64, err error) {
+	err = st.(*store).read(func(c *conn) error { n, err = c.int64(sql); return err })
+	return n, err
+}
+
+// SetHook sets the hook for engines.
+func (o *Options) SetHook(commit func(ops int) error) { o.hooks.commit = commit }
+
+// LockPath is the path of the lock file.
+func LockPath(path string) string { return lockPath(path) }
