@@ -1,0 +1,279 @@
+// Command check runs everything that has to hold before a change goes in, in
+// every module of the repository:
+//
+//	go run ./internal/check            # all of it
+//	go run ./internal/check -fast      # gofmt, vet and the tests, without the race detector
+//
+// The race detector needs a C compiler; where there is none, check says so and
+// tests without it, unless the environment has CI=true.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// targets are the systems that the code has to build for.
+var targets = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"}
+
+func main() {
+	fast := flag.Bool("fast", false, "only gofmt, vet and the tests, without the race detector")
+	race := flag.Bool("race", true, "run the tests under the race detector")
+	run := flag.String("run", "", "run only the tests that match, as go test -run does")
+	flag.Parse()
+
+	c := &checker{run: *run, race: *race && !*fast}
+	if err := c.find(); err != nil {
+		fmt.Fprintln(os.Stderr, "check:", err)
+		os.Exit(2)
+	}
+	c.raceNeedsC()
+	c.step("gofmt", c.gofmt)
+	c.each("vet", func(dir string) ([]byte, error) { return goTool(dir, nil, "vet", "./...") })
+	if !*fast {
+		c.step("staticcheck", c.staticcheck)
+		c.each("mod tidy", func(dir string) ([]byte, error) { return goTool(dir, nil, "mod", "tidy", "-diff") })
+		for _, t := range targets {
+			c.each("build "+t, func(dir string) ([]byte, error) { return build(dir, t) })
+		}
+	}
+	c.test()
+	c.close()
+}
+
+// checker keeps the account of one run.
+type checker struct {
+	run     string
+	race    bool
+	modules []string // directories, the root first
+	failed  []string // checks that failed
+	tests   struct{ passed, failed int }
+}
+
+// find finds the modules below the directory of the root's go.mod.
+func (c *checker) find() error {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("go env: %w", err)
+	}
+	root := filepath.Dir(strings.TrimSpace(string(out)))
+	if _, err := os.Stat(filepath.Join(root, "internal", "tools", "go.mod")); err != nil {
+		return errors.New("run it in the directory that holds the repository's first go.mod")
+	}
+	if err := os.Chdir(root); err != nil {
+		return err
+	}
+	return filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules" || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case d.Name() == "go.mod":
+			c.modules = append(c.modules, filepath.Dir(path))
+		}
+		return nil
+	})
+}
+
+// raceNeedsC turns the race detector off where it can't work.
+func (c *checker) raceNeedsC() {
+	if !c.race || os.Getenv("CI") != "" {
+		return
+	}
+	out, _ := exec.Command("go", "env", "CGO_ENABLED", "CC").Output()
+	enabled, cc, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if _, err := exec.LookPath(strings.TrimSpace(cc)); enabled != "1" || err != nil {
+		c.race = false
+		fmt.Println("note no C compiler: the tests run without the race detector")
+	}
+}
+
+// step runs one check, prints a line about it, and what it said if it failed.
+func (c *checker) step(name string, fn func() ([]byte, error)) {
+	start := time.Now()
+	out, err := fn()
+	took := time.Since(start).Round(100 * time.Millisecond)
+	if err == nil {
+		fmt.Printf("ok   %-22s %v\n", name, took)
+		return
+	}
+	c.failed = append(c.failed, name)
+	fmt.Printf("FAIL %-22s %v\n%s%v\n", name, took, out, err)
+}
+
+// each runs one check in every module.
+func (c *checker) each(name string, fn func(dir string) ([]byte, error)) {
+	for _, dir := range c.modules {
+		label := name
+		if dir != "." {
+			label += " " + filepath.ToSlash(dir)
+		}
+		c.step(label, func() ([]byte, error) { return fn(dir) })
+	}
+}
+
+// gofmt lists what is not formatted.
+func (c *checker) gofmt() ([]byte, error) {
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(strings.TrimSpace(string(goroot)), "bin", "gofmt")
+	out, err := exec.Command(bin, "-l", "-s", ".").CombinedOutput()
+	if err == nil && len(out) > 0 {
+		err = errors.New("run gofmt -s -w on these files")
+	}
+	return out, err
+}
+
+// staticcheck runs the version that internal/tools pins.
+func (c *checker) staticcheck() ([]byte, error) {
+	path, err := exec.Command("go", "-C", filepath.Join("internal", "tools"), "tool", "-n", "staticcheck").Output()
+	if err != nil {
+		return stderrOf(err), fmt.Errorf("build staticcheck: %w", err)
+	}
+	var all []byte
+	for _, dir := range c.modules {
+		cmd := exec.Command(strings.TrimSpace(string(path)), "./...")
+		cmd.Dir = dir
+		out, e := cmd.CombinedOutput()
+		if e != nil {
+			all, err = append(all, out...), e
+		}
+	}
+	return all, err
+}
+
+// build compiles a module for another system. Tests are type-checked too.
+func build(dir, target string) ([]byte, error) {
+	system, arch, _ := strings.Cut(target, "/")
+	env := []string{"GOOS=" + system, "GOARCH=" + arch, "CGO_ENABLED=0"}
+	if out, err := goTool(dir, env, "build", "./..."); err != nil {
+		return out, err
+	}
+	return goTool(dir, env, "vet", "./...")
+}
+
+func goTool(dir string, env []string, args ...string) ([]byte, error) {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	return cmd.CombinedOutput()
+}
+
+func stderrOf(err error) []byte {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.Stderr
+	}
+	return nil
+}
+
+// test runs the tests of all modules and counts them.
+func (c *checker) test() {
+	args := []string{"test", "-json", "-shuffle=on"}
+	if c.race {
+		args = append(args, "-race")
+	}
+	if c.run != "" {
+		args = append(args, "-run", c.run)
+	}
+	args = append(args, "./...")
+	for _, dir := range c.modules {
+		fmt.Printf("     go %s (%s)\n", strings.Join(args, " "), filepath.ToSlash(dir))
+		cmd := exec.Command("go", args...)
+		cmd.Dir = dir
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err == nil {
+			c.report(out)
+			err = cmd.Wait()
+		}
+		if err != nil {
+			fmt.Print(stderr.String())
+			c.failed = append(c.failed, "test "+filepath.ToSlash(dir))
+		}
+	}
+}
+
+// event is a line of go test -json.
+type event struct {
+	Action, Package, ImportPath, Test, Output string
+	Elapsed                                   float64
+}
+
+// report prints a line for each package and the output of what failed.
+func (c *checker) report(r io.Reader) {
+	said := map[[2]string][]string{} // by package and test
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			fmt.Println(lines.Text())
+			continue
+		}
+		key := [2]string{e.Package, e.Test}
+		switch e.Action {
+		case "build-output":
+			fmt.Print(e.Output)
+		case "output":
+			said[key] = append(said[key], e.Output)
+		case "pass", "fail", "skip":
+			c.count(e)
+			switch {
+			case e.Action == "fail":
+				fmt.Print(strings.Join(said[key], ""))
+			case e.Test == "" && e.Action == "pass":
+				fmt.Printf("ok   %s %.1fs\n", e.Package, e.Elapsed)
+			}
+			delete(said, key)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		fmt.Println("check: read the output of go test:", err)
+		c.failed = append(c.failed, "test output")
+	}
+}
+
+func (c *checker) count(e event) {
+	switch {
+	case e.Test == "":
+	case e.Action == "pass":
+		c.tests.passed++
+	case e.Action == "fail":
+		c.tests.failed++
+	}
+}
+
+// close prints the account and ends the process.
+func (c *checker) close() {
+	if c.tests.passed+c.tests.failed == 0 {
+		c.failed = append(c.failed, "no test ran")
+	}
+	if len(c.failed) > 0 {
+		fmt.Printf("\nfailed: %s (%s, %s/%s)\n", strings.Join(slices.Compact(c.failed), ", "), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	}
+	fmt.Printf("%d passed, %d failed\n", c.tests.passed, c.tests.failed)
+	if len(c.failed) > 0 {
+		os.Exit(1)
+	}
+}
