@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"sync"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -105,4 +106,21 @@ type drainKey struct{}
 
 func withDrain(ctx context.Context, ch <-chan struct{}) context.Context {
 	return context.WithValue(ctx, drainKey{}, ch)
+}
+
+// bounded is ctx with the end that every wait has: the limit, and the end of
+// the way of serving. stop gives back what it holds.
+func (s *Server) bounded(ctx context.Context) (_ context.Context, stop func()) {
+	drain := s.draining(ctx)
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Wait)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-drain:
+		case <-s.closing:
+		}
+		cancel()
+	})
+	return ctx, func() { cancel(); wg.Wait() }
 }

@@ -46,11 +46,15 @@ type listener struct {
 	sessions http.Handler  // up to 2025-11-25
 	single   http.Handler  // from 2026-07-28
 	done     chan struct{} // closed when serving ends
-	once     sync.Once
+
+	mu     sync.Mutex
+	closed bool
+	calls  int           // POST requests under way
+	idle   chan struct{} // closed when serving ends and there are none
 }
 
 func (s *Server) listen() *listener {
-	l := &listener{s: s, mcp: s.newMCP(), done: make(chan struct{})}
+	l := &listener{s: s, mcp: s.newMCP(), done: make(chan struct{}), idle: make(chan struct{})}
 	get := func(*http.Request) *mcp.Server { return l.mcp }
 	logger := slog.New(quiet{s.log.Handler()})
 	l.sessions = mcp.NewStreamableHTTPHandler(get, &mcp.StreamableHTTPOptions{
@@ -66,9 +70,23 @@ func (s *Server) listen() *listener {
 	return l
 }
 
-// close ends the calls that wait, and then the sessions.
+// close lets the calls that wait hand over, and then ends the sessions.
 func (l *listener) close() {
-	l.once.Do(func() { close(l.done) })
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.done)
+		if l.calls == 0 {
+			close(l.idle)
+		}
+	}
+	l.mu.Unlock()
+	late := time.NewTimer(drainTime)
+	defer late.Stop()
+	select {
+	case <-l.idle:
+	case <-late.C:
+	}
 	for ss := range l.mcp.Sessions() {
 		_ = ss.Close()
 	}
@@ -76,6 +94,24 @@ func (l *listener) close() {
 	delete(l.s.closers, l)
 	l.s.mu.Unlock()
 	l.s.drop(l.mcp)
+}
+
+// begin counts a request; false when serving has ended.
+func (l *listener) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.calls++
+	}
+	return !l.closed
+}
+
+func (l *listener) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls--; l.closed && l.calls == 0 {
+		close(l.idle)
+	}
 }
 
 // handler puts the guards before the two eras.
@@ -98,11 +134,12 @@ func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Forbidden: this server has no authentication and serves its own machine only", http.StatusForbidden)
 		return
 	}
-	select {
-	case <-l.done:
-		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
-		return
-	default:
+	if r.Method == http.MethodPost { // a GET of a session ends with the session
+		if !l.begin() {
+			http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
+			return
+		}
+		defer l.end()
 	}
 	r = r.WithContext(withDrain(r.Context(), l.done))
 	if sessionless(r) {

@@ -3,7 +3,6 @@ package mcpserve
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -183,11 +182,11 @@ func (s *Server) addMessage(info durable.Info, t *Tool) error {
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, s.opts.Wait)
-		defer cancel()
+		ctx, stop := s.bounded(ctx)
+		defer stop()
 		res, err := s.send(ctx, req, info, d, v)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = &toolError{Type: "timeout", Message: fmt.Sprintf("run %s did not answer %s %q within %v; an update goes on all the same, and repeated with the same %s in _meta it gives the same answer", naming(d.WorkflowID, d.RunID), info.Kind, info.Name, s.opts.Wait, IdempotencyKey)}
+		if err != nil && ctx.Err() != nil {
+			err = &toolError{Type: "timeout", Message: fmt.Sprintf("run %s did not answer %s %q in time; an update goes on all the same, and repeated with the same %s in _meta it gives the same answer", naming(d.WorkflowID, d.RunID), info.Kind, info.Name, IdempotencyKey)}
 		}
 		if err != nil {
 			return nil, about(err, d)
