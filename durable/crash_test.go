@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sort"
 	"sync"
 	"testing"
@@ -201,7 +202,7 @@ func TestCrashAtEveryCommit(t *testing.T) {
 		}
 	}
 	life := func(t *testing.T, w *world, st journal.Store, paranoid bool) (string, error) {
-		o := &durable.Options{MaxDeaths: -1}
+		o := &durable.Options{MaxDeaths: -1, Logger: slog.New(slog.DiscardHandler)}
 		if paranoid {
 			o.MaxAwake = -1
 		}
@@ -233,30 +234,32 @@ func TestCrashAtEveryCommit(t *testing.T) {
 	})
 	t.Logf("%d commits", total)
 	for n := 1; n <= total+2; n++ {
-		for _, kept := range []bool{false, true} {
-			for _, paranoid := range []bool{false, true} {
-				synctest.Test(t, func(t *testing.T) {
-					st := journal.NewMemory()
-					w := build()
-					out, err := life(t, w, &deadHealth{&mortal{Store: st, left: n, kept: kept}}, paranoid)
-					tries := 0
-					for ; err != nil && tries < 5; tries++ {
-						out, err = life(t, w, st, paranoid)
-					}
-					if err != nil {
-						t.Fatalf("death at commit %d (kept %v): %v", n, kept, err)
-					}
-					if out != want && out != "[10 20 30] unknown" {
-						t.Errorf("death at commit %d (kept %v): result %q", n, kept, out)
-					}
-					if got := fmt.Sprint(w.book.effects()); got != "[pay 1 pay 2 pay 3]" {
-						t.Errorf("death at commit %d (kept %v): effects %s", n, kept, got)
-					}
-					if c := w.once.calls["done"]; c > 1 || c == 0 && out == want {
-						t.Errorf("death at commit %d (kept %v): at-most-once step ran %d times, result %q", n, kept, c, out)
-					}
-				})
-			}
+		for mode := range 16 {
+			kept, paranoid, again := mode&1 != 0, mode&2 != 0, mode/4 // again: a second death, early in the next life
+			synctest.Test(t, func(t *testing.T) {
+				st := journal.NewMemory()
+				w := build()
+				out, err := life(t, w, &deadHealth{&mortal{Store: st, left: n, kept: kept}}, paranoid)
+				if err != nil && again > 0 {
+					out, err = life(t, w, &deadHealth{&mortal{Store: st, left: again, kept: !kept}}, paranoid)
+				}
+				tries := 0
+				for ; err != nil && tries < 5; tries++ {
+					out, err = life(t, w, st, paranoid)
+				}
+				if err != nil {
+					t.Fatalf("death at commit %d (kept %v): %v", n, kept, err)
+				}
+				if out != want && out != "[10 20 30] unknown" {
+					t.Errorf("death at commit %d (kept %v): result %q", n, kept, out)
+				}
+				if got := fmt.Sprint(w.book.effects()); got != "[pay 1 pay 2 pay 3]" {
+					t.Errorf("death at commit %d (kept %v): effects %s", n, kept, got)
+				}
+				if c := w.once.calls["done"]; c > 1 || c == 0 && out == want {
+					t.Errorf("death at commit %d (kept %v): at-most-once step ran %d times, result %q", n, kept, c, out)
+				}
+			})
 		}
 	}
 }

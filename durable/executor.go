@@ -3,13 +3,9 @@ package durable
 import (
 	"container/list"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,8 +72,9 @@ type entry struct {
 	retry    bool                   // try a blocked run again
 	asking   map[string][]*incoming // who waits for the answer of an update, by its id
 
-	writing sync.Mutex   // held for each commit of the run
-	turning atomic.Int64 // since when code runs, UnixMicro; 0: it does not
+	writing  sync.Mutex   // held for each commit of the run
+	detached atomic.Bool  // ended while its code did not come back
+	turning  atomic.Int64 // since when code runs, UnixMicro; 0: it does not
 }
 
 // incoming is what is put into an entry's inbox: one of ev, note, ctl.
@@ -472,180 +469,11 @@ func (ex *executor) changed(rid int64) {
 	}
 }
 
-// watchdog reports runs whose code does not come back.
-func (ex *executor) watchdog() {
-	limit := ex.opts.watchdog()
-	tick := time.NewTimer(time.Hour)
-	defer tick.Stop()
-	reported := map[*entry]int64{}
-	watching := false
-	for {
-		if watching {
-			tick.Reset(max(limit/4, 10*time.Millisecond))
-		}
-		select {
-		case <-ex.life.Done():
-			return
-		case <-ex.rouse:
-			watching = true
-			continue
-		case <-tick.C:
-		}
-		var stuck []*entry
-		now := time.Now().UnixMicro()
-		ex.mu.Lock()
-		watching = len(ex.busy) > 0
-		for e := range ex.busy {
-			if t := e.turning.Load(); t != 0 && now-t > limit.Microseconds() && reported[e] != t {
-				reported[e] = t
-				stuck = append(stuck, e)
-			}
-		}
-		for e, t := range reported {
-			if e.turning.Load() != t {
-				delete(reported, e)
-			}
-		}
-		ex.mu.Unlock()
-		for _, e := range stuck {
-			ex.deadlocked(e, reported[e], limit)
-		}
-	}
-}
-
-// deadlocked makes a stuck run visible. Its turn is committed, and the
-// problem gone, if the code comes back after all.
-func (ex *executor) deadlocked(e *entry, since int64, limit time.Duration) {
-	p := &Problem{Kind: "deadlock", Since: time.Now().UTC(), Tries: 1,
-		Text: fmt.Sprintf("the workflow's code has not blocked in a durable call for %v: it waits outside of durable, or computes; other runs go on\n%s", limit, stuckStacks())}
-	e.writing.Lock()
-	defer e.writing.Unlock()
-	if e.turning.Load() != since {
-		return // it came back
-	}
-	row := *e.rowNow()
-	row.Problem = jsonOf(p)
-	ex.log.Error("run is stuck", "run_id", row.RunID, "workflow", row.Name, "problem", p.Text)
-	// Only the stored row says so: when the loop comes back, its own commit
-	// takes the problem away.
-	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
-		ex.changed(row.RID)
-	}
-}
-
-// stuckStacks gives the stacks of coroutines that are not parked.
-func stuckStacks() string {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	var out []string
-	for g := range strings.SplitSeq(string(buf), "\n\n") {
-		if strings.Contains(g, "durable.(*coroutine).main") && !strings.Contains(g, "durable.(*run).park(") {
-			out = append(out, g)
-		}
-	}
-	if len(out) > 5 {
-		out = out[:5]
-	}
-	return strings.Join(out, "\n\n")
-}
-
 // write commits a change of the run. Only its loop calls it.
 func (e *entry) write(tx *journal.Tx) error {
 	e.writing.Lock()
 	defer e.writing.Unlock()
 	return e.ex.st.Commit(e.ex.commits, tx)
-}
-
-// --- payloads
-
-func (ex *executor) seal(b json.RawMessage) (journal.Payload, error) {
-	if b == nil {
-		return nil, nil
-	}
-	if w := ex.opts.WarnPayload; len(b) > 2<<20 && w == 0 || w > 0 && len(b) > w {
-		ex.log.Warn("a large value is recorded; a blob may be better", "bytes", len(b))
-	}
-	if ex.opts.Codec == nil {
-		return journal.Payload(b), nil
-	}
-	return ex.opts.Codec.Encode(b)
-}
-
-func (ex *executor) unseal(p journal.Payload) (json.RawMessage, error) {
-	return unseal(ex.opts.Codec, p)
-}
-
-// sealStatus makes the stored form of a published value: JSON as it is, or a
-// string of what the codec made of it.
-func (ex *executor) sealStatus(v json.RawMessage) json.RawMessage {
-	if ex.opts.Codec == nil {
-		return v
-	}
-	b, err := ex.opts.Codec.Encode(v)
-	if err != nil {
-		ex.log.Error("the codec cannot encode a status", "error", err)
-		return json.RawMessage("null")
-	}
-	return jsonOf(base64.StdEncoding.EncodeToString(b))
-}
-
-func (ex *executor) blob(digest, chain string, data []byte) (*journal.Blob, error) {
-	p, err := ex.seal(data)
-	if err != nil {
-		return nil, fmt.Errorf("encode a blob: %w", err)
-	}
-	if p == nil {
-		p = journal.Payload{}
-	}
-	return &journal.Blob{Digest: digest, Chain: chain, Data: p}, nil
-}
-
-func blobDigest(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
-}
-
-func (ex *executor) tooLarge(n int) bool { return n > ex.opts.maxPayload() }
-
-func (ex *executor) checkSize(n int, what, name string) error {
-	if !ex.tooLarge(n) {
-		return nil
-	}
-	return fmt.Errorf("%s %q has %d bytes, the limit is %d: %w: put it into a blob and pass on its digest", what, name, n, ex.opts.maxPayload(), ErrTooLarge)
-}
-
-func (ex *executor) resolve(step string, o *StepOptions) (*stepSpec, error) {
-	if o.Queue != "" || o.Affinity != "" {
-		return nil, fmt.Errorf("Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
-	}
-	return resolvePolicy(step, o, ex.opts.Policies)
-}
-
-// propagate puts what a run was started with into its context.
-func (ex *executor) propagate(ctx context.Context, cfg *runConfig) context.Context {
-	if cfg.Trace != "" {
-		ctx = WithTrace(ctx, cfg.Trace)
-	}
-	for _, p := range ex.opts.Propagators {
-		if v, ok := cfg.Headers[p.Key()]; ok {
-			ctx = p.Inject(ctx, v)
-		}
-	}
-	return ctx
-}
-
-// extract collects what propagators find in a caller's context.
-func (ex *executor) extract(ctx context.Context) map[string]string {
-	var h map[string]string
-	for _, p := range ex.opts.Propagators {
-		if v := p.Extract(ctx); v != "" {
-			if h == nil {
-				h = map[string]string{}
-			}
-			h[p.Key()] = v
-		}
-	}
-	return h
 }
 
 func (ex *executor) observe(row *journal.Run, o Observation) {

@@ -103,13 +103,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 	if r != nil && r.next != nil {
 		follow = ex.admitRun(r.next, pendOf(r.nextRow, r.nextEvents))
 	}
-	ex.mu.Lock()
-	delete(ex.entries, row.RID)
-	delete(ex.byRun, row.RunID)
-	if ex.byID[row.WorkflowID] == e {
-		delete(ex.byID, row.WorkflowID)
-	}
-	ex.mu.Unlock()
+	ex.drop(e)
 	for id, c := range e.open {
 		if c.call.Kind == kindChild {
 			ex.orphan(row, c)
@@ -135,6 +129,18 @@ func (e *entry) over(r *run, rest []*incoming) {
 	ackAll(rest, finishedError(row))
 	if row.Parent != 0 {
 		ex.tellParent(row)
+	}
+}
+
+// drop takes an ended run out of the index.
+func (ex *executor) drop(e *entry) {
+	row := e.rowNow()
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	delete(ex.entries, row.RID)
+	delete(ex.byRun, row.RunID)
+	if ex.byID[row.WorkflowID] == e {
+		delete(ex.byID, row.WorkflowID)
 	}
 }
 

@@ -310,6 +310,32 @@ func TestAStuckRunIsReportedAndCostsOnlyItself(t *testing.T) {
 	})
 }
 
+func TestAStuckRunCanBeTerminated(t *testing.T) {
+	scenario(t, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+		gate := make(chan struct{})
+		stuck := durable.NewWorkflow("stuck", func(ctx context.Context, _ struct{}) (string, error) {
+			<-gate
+			return "too late", durable.Sleep(ctx, time.Minute)
+		}, nil)
+		e := open(stuck)
+		s := must[*durable.Run](t)(stuck.Start(t.Context(), e, struct{}{}, nil))
+		time.Sleep(2 * time.Second)
+		if err := s.Terminate(t.Context(), "stuck"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := stuck.Result(t.Context(), s)
+		var re *durable.RunError
+		if !errors.As(err, &re) || re.State != durable.Terminated {
+			t.Errorf("result: %v", err)
+		}
+		close(gate)
+		synctest.Wait()
+		if d := must[*durable.Description](t)(s.Describe(t.Context())); d.State != durable.Terminated || d.Failure.Message != "stuck" {
+			t.Errorf("description after the code came back: %+v", d)
+		}
+	})
+}
+
 func TestDefinitionsReportAllMistakesAtOnce(t *testing.T) {
 	t.Parallel()
 	w := func(name string) durable.Definer {

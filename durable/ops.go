@@ -23,11 +23,13 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 		return nil, err
 	}
 	ex.mu.Lock()
-	stopping := ex.stopping
-	ex.mu.Unlock()
-	if stopping {
+	if ex.stopping {
+		ex.mu.Unlock()
 		return nil, fmt.Errorf("%s: %w: open it again", req.Op, ErrClosed)
 	}
+	ex.loops.Add(1) // Close waits for operations under way
+	ex.mu.Unlock()
+	defer ex.loops.Done()
 	if err := ex.checkSize(len(req.Payload)+len(req.Data), "the payload of", string(req.Op)+" "+req.Name); err != nil {
 		return refuse(ErrTooLarge, req.Ref, "%v", err), nil
 	}
@@ -49,6 +51,9 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 	case opCancel:
 		return ex.control(ctx, req, func(e *entry) error { return e.cancel(req) })
 	case opTerminate:
+		if rep, err := ex.terminateStuck(req); rep != nil || err != nil {
+			return rep, err
+		}
 		return ex.control(ctx, req, func(e *entry) error {
 			return e.finishNow(Terminated, &journal.Failure{Type: "terminated", Message: req.Reason}, req.Actor.Name, req.Reason)
 		})
@@ -358,6 +363,8 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 		return o.rep, o.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-ex.life.Done():
+		return nil, fmt.Errorf("query %q: %w", req.Name, ErrClosed)
 	}
 }
 
@@ -413,7 +420,7 @@ func (ex *executor) update(ctx context.Context, req *Request) (*Reply, error) {
 		case o = <-ch:
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-ex.commits.Done():
+		case <-ex.life.Done():
 			return nil, fmt.Errorf("update %q: %w: if it was accepted it will be carried out; ask again with the same id", req.Name, ErrClosed)
 		}
 		if errors.Is(o.err, ErrFinished) && ex.continued(row.RID) {

@@ -96,6 +96,10 @@ func (e *entry) turn(ins []*incoming) {
 		r.apply(in.ev)
 	}
 	e.turning.Store(0)
+	if e.detached.Load() {
+		e.over(nil, ins)
+		return
+	}
 	if r.problem != nil {
 		p := r.problem
 		e.putAway()

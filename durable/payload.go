@@ -1,0 +1,102 @@
+package durable
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+func (ex *executor) seal(b json.RawMessage) (journal.Payload, error) {
+	if b == nil {
+		return nil, nil
+	}
+	if w := ex.opts.WarnPayload; len(b) > 2<<20 && w == 0 || w > 0 && len(b) > w {
+		ex.log.Warn("a large value is recorded; a blob may be better", "bytes", len(b))
+	}
+	if ex.opts.Codec == nil {
+		return journal.Payload(b), nil
+	}
+	return ex.opts.Codec.Encode(b)
+}
+
+func (ex *executor) unseal(p journal.Payload) (json.RawMessage, error) {
+	return unseal(ex.opts.Codec, p)
+}
+
+// sealStatus makes the stored form of a published value: JSON as it is, or a
+// string of what the codec made of it.
+func (ex *executor) sealStatus(v json.RawMessage) json.RawMessage {
+	if ex.opts.Codec == nil {
+		return v
+	}
+	b, err := ex.opts.Codec.Encode(v)
+	if err != nil {
+		ex.log.Error("the codec cannot encode a status", "error", err)
+		return json.RawMessage("null")
+	}
+	return jsonOf(base64.StdEncoding.EncodeToString(b))
+}
+
+func (ex *executor) blob(digest, chain string, data []byte) (*journal.Blob, error) {
+	p, err := ex.seal(data)
+	if err != nil {
+		return nil, fmt.Errorf("encode a blob: %w", err)
+	}
+	if p == nil {
+		p = journal.Payload{}
+	}
+	return &journal.Blob{Digest: digest, Chain: chain, Data: p}, nil
+}
+
+func blobDigest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func (ex *executor) tooLarge(n int) bool { return n > ex.opts.maxPayload() }
+
+func (ex *executor) checkSize(n int, what, name string) error {
+	if !ex.tooLarge(n) {
+		return nil
+	}
+	return fmt.Errorf("%s %q has %d bytes, the limit is %d: %w: put it into a blob and pass on its digest", what, name, n, ex.opts.maxPayload(), ErrTooLarge)
+}
+
+func (ex *executor) resolve(step string, o *StepOptions) (*stepSpec, error) {
+	if o.Queue != "" || o.Affinity != "" {
+		return nil, fmt.Errorf("Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
+	}
+	return resolvePolicy(step, o, ex.opts.Policies)
+}
+
+// propagate puts what a run was started with into its context.
+func (ex *executor) propagate(ctx context.Context, cfg *runConfig) context.Context {
+	if cfg.Trace != "" {
+		ctx = WithTrace(ctx, cfg.Trace)
+	}
+	for _, p := range ex.opts.Propagators {
+		if v, ok := cfg.Headers[p.Key()]; ok {
+			ctx = p.Inject(ctx, v)
+		}
+	}
+	return ctx
+}
+
+// extract collects what propagators find in a caller's context.
+func (ex *executor) extract(ctx context.Context) map[string]string {
+	var h map[string]string
+	for _, p := range ex.opts.Propagators {
+		if v := p.Extract(ctx); v != "" {
+			if h == nil {
+				h = map[string]string{}
+			}
+			h[p.Key()] = v
+		}
+	}
+	return h
+}

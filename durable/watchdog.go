@@ -1,0 +1,125 @@
+package durable
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// watchdog reports runs whose code does not come back.
+func (ex *executor) watchdog() {
+	limit := ex.opts.watchdog()
+	tick := time.NewTimer(time.Hour)
+	defer tick.Stop()
+	reported := map[*entry]int64{}
+	watching := false
+	for {
+		if watching {
+			tick.Reset(max(limit/4, 10*time.Millisecond))
+		}
+		select {
+		case <-ex.life.Done():
+			return
+		case <-ex.rouse:
+			watching = true
+			continue
+		case <-tick.C:
+		}
+		var stuck []*entry
+		now := time.Now().UnixMicro()
+		ex.mu.Lock()
+		watching = len(ex.busy) > 0
+		for e := range ex.busy {
+			if t := e.turning.Load(); t != 0 && now-t > limit.Microseconds() && reported[e] != t {
+				reported[e] = t
+				stuck = append(stuck, e)
+			}
+		}
+		for e, t := range reported {
+			if e.turning.Load() != t {
+				delete(reported, e)
+			}
+		}
+		ex.mu.Unlock()
+		for _, e := range stuck {
+			ex.deadlocked(e, reported[e], limit)
+		}
+	}
+}
+
+// deadlocked makes a stuck run visible. Its turn is committed, and the
+// problem gone, if the code comes back after all.
+func (ex *executor) deadlocked(e *entry, since int64, limit time.Duration) {
+	p := &Problem{Kind: "deadlock", Since: time.Now().UTC(), Tries: 1,
+		Text: fmt.Sprintf("the workflow's code has not blocked in a durable call for %v: it waits outside of durable, or computes; other runs go on\n%s", limit, stuckStacks())}
+	e.writing.Lock()
+	defer e.writing.Unlock()
+	if e.turning.Load() != since {
+		return // it came back
+	}
+	row := *e.rowNow()
+	row.Problem = jsonOf(p)
+	ex.log.Error("run is stuck", "run_id", row.RunID, "workflow", row.Name, "problem", p.Text)
+	// Only the stored row says so: when the loop comes back, its own commit
+	// takes the problem away.
+	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
+		ex.changed(row.RID)
+	}
+}
+
+// stuckStacks gives the stacks of coroutines that are not parked.
+func stuckStacks() string {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	var out []string
+	for g := range strings.SplitSeq(string(buf), "\n\n") {
+		if strings.Contains(g, "durable.(*coroutine).main") && !strings.Contains(g, "durable.(*run).park(") {
+			out = append(out, g)
+		}
+	}
+	if len(out) > 5 {
+		out = out[:5]
+	}
+	return strings.Join(out, "\n\n")
+}
+
+// terminateStuck ends a run whose code does not come back: no loop can do it.
+// When the code comes back after all, it finds itself detached. It does
+// nothing about other runs.
+func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
+	e, no := ex.target(req)
+	if no != nil {
+		return nil, nil
+	}
+	e.writing.Lock()
+	defer e.writing.Unlock()
+	since := e.turning.Load()
+	if since == 0 || time.Now().UnixMicro()-since < ex.opts.watchdog().Microseconds() || e.detached.Load() {
+		return nil, nil
+	}
+	row := *e.rowNow()
+	now := max(time.Now().UnixMicro(), row.Changed)
+	row.State, row.Closed, row.Changed, row.From = string(Terminated), now, now, -1
+	row.Paused, row.Problem = nil, nil
+	row.Failure = &journal.Failure{Type: "terminated", Message: req.Reason}
+	jr, err := journal.Encode(row.RID, journal.KindNote, &journal.Entry{At: now,
+		Notes: []*journal.Note{{Kind: string(Terminated), By: req.Actor.Name, Text: req.Reason}},
+		End:   &journal.End{State: string(Terminated), Failure: row.Failure}})
+	if err == nil {
+		err = ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("terminate run %v: %w", refOf(&row), err)
+	}
+	e.detached.Store(true)
+	e.setRow(&row)
+	ex.drop(e)
+	if row.Parent != 0 {
+		ex.tellParent(&row)
+	}
+	ex.changed(row.RID)
+	return &Reply{Ref: refOf(&row)}, nil
+}
