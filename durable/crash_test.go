@@ -173,6 +173,9 @@ func TestCrashAtEveryCommit(t *testing.T) {
 			if d.State.Done() {
 				break
 			}
+			if h, err := e.Health(ctx); err != nil || !h.OK {
+				return "", errDead
+			}
 			time.Sleep(time.Second)
 		}
 		ch := make(chan string, 1)
