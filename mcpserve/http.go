@@ -120,13 +120,7 @@ func (l *listener) handler() http.Handler {
 	if l.s.opts.Authenticate != nil {
 		h = auth.RequireBearerToken(l.s.verify, nil)(h)
 	}
-	guard := http.NewCrossOriginProtection()
-	for _, o := range l.s.opts.Origins {
-		if err := guard.AddTrustedOrigin(o); err != nil {
-			panic(fmt.Sprintf("mcpserve: Options.Origins: %v", err))
-		}
-	}
-	return guard.Handler(h)
+	return l.s.web.Handler(h)
 }
 
 func (l *listener) serve(w http.ResponseWriter, r *http.Request) {

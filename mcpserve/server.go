@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -24,6 +25,7 @@ type Server struct {
 	eng  *durable.Engine
 	opts Options
 	log  *slog.Logger
+	web  *http.CrossOriginProtection
 
 	mu      sync.Mutex
 	flows   map[string]*flow // workflows added, by workflow name
@@ -116,6 +118,12 @@ func New(name string, eng *durable.Engine, o *Options) *Server {
 	s.opts.Wait = or(s.opts.Wait, 50*time.Second)
 	s.opts.FormWait = or(s.opts.FormWait, 5*time.Minute)
 	s.opts.SessionTimeout = or(s.opts.SessionTimeout, time.Hour)
+	s.web = http.NewCrossOriginProtection()
+	for _, o := range s.opts.Origins {
+		if err := s.web.AddTrustedOrigin(o); err != nil {
+			panic(fmt.Sprintf("mcpserve.New: Options.Origins: %v", err))
+		}
+	}
 	s.addControls()
 	return s
 }
