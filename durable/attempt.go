@@ -42,12 +42,13 @@ type attempt struct {
 	over   atomic.Bool // its outcome stands
 	cancel context.CancelCauseFunc
 
-	mu    sync.Mutex      // guards what follows, and cancel
-	stop  error           // why it should stop
-	last  json.RawMessage // details of the newest heartbeat, of this attempt or an earlier one
-	beat  *time.Timer     // fires when the demanded heartbeat fails to come
-	beats time.Duration
-	saved func(json.RawMessage) // asks for the details to be kept, best effort
+	mu      sync.Mutex      // guards what follows, and cancel
+	stop    error           // why it should stop
+	stopped chan struct{}   // closed when stop is set
+	last    json.RawMessage // details of the newest heartbeat, of this attempt or an earlier one
+	beat    *time.Timer     // fires when the demanded heartbeat fails to come
+	beats   time.Duration
+	saved   func(json.RawMessage) // asks for the details to be kept, best effort
 }
 
 // Heartbeat says that a step is alive, and how far it has come; details may be
@@ -153,6 +154,14 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 	var o outcome
 	select {
 	case o = <-ch:
+		select {
+		case err := <-lost:
+			if o.err != nil {
+				// It was given up, and returned at the same moment.
+				o.err = fmt.Errorf("%w: %w", err, errAttemptOver)
+			}
+		default:
+		}
 		if err := context.Cause(ctx); err != nil && o.err != nil && errors.Is(o.err, ctx.Err()) && !errors.Is(o.err, err) {
 			// The function passed on the context's error: say why it ended.
 			o.err = fmt.Errorf("%w (%w)", err, o.err)
@@ -160,11 +169,9 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 	case err := <-lost:
 		o.err = fmt.Errorf("%w: %w", err, errAttemptOver)
 		if a.ex != nil {
-			a.ex.leftBehind(a, ch2done(ch))
+			a.ex.leftBehind(a, func() error { o := <-ch; return o.err })
 		}
 	}
 	a.over.Store(true)
 	return o.out, o.err
 }
-
-func ch2done[T any](ch <-chan T) func() { return func() { <-ch } }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -63,24 +64,33 @@ func (e *entry) stopCall(id string) {
 	switch {
 	case oc.call.Kind == kindChild:
 		e.ex.deliver(e.ex.childOf(e.row, id), cancelEvent("", "its caller was cancelled"))
+	case oc.call.Kind != kindStep:
 	case oc.active != nil:
 		oc.active.end(context.Canceled)
-	case oc.call.Kind == kindStep && oc.timer != nil && oc.due > 0:
-		// It waits for a retry, which will not come any more.
-		oc.timer.stop()
-		f := oc.failure
-		if f == nil {
-			f = failed(context.Canceled, "cancelled before it started")
-		}
-		f.Attempts = oc.attempt
-		e.ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: id, Attempt: oc.attempt, Failure: f}})
+	default:
+		e.notSent(oc)
 	}
+}
+
+// notSent ends a step that was cancelled while no attempt was at work: no
+// further one will be sent.
+func (e *entry) notSent(oc *openCall) {
+	oc.timer.stop()
+	f := oc.failure
+	if f == nil {
+		f = failed(context.Canceled, "cancelled before it started")
+	}
+	f.Attempts = oc.attempt
+	e.ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Attempt: oc.attempt, Failure: f}})
 }
 
 func (a *attempt) end(cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.stop = cause
+	if a.stop == nil {
+		a.stop = cause
+		close(a.stopped)
+	}
 	if a.cancel != nil {
 		a.cancel(cause)
 	}
@@ -107,9 +117,17 @@ func (e *entry) dispatch(oc *openCall) {
 	if ex.life.Err() != nil {
 		return // at the next start
 	}
+	if oc.stop {
+		e.notSent(oc)
+		return
+	}
 	def := ex.defs.steps[oc.call.Name]
 	if def == nil || def.fn == nil {
 		ex.log.Warn("a step waits: this program does not define it", "step", oc.call.Name, "run_id", e.row.RunID)
+		if !oc.held {
+			oc.held = true
+			e.store([]*incoming{{note: &journal.Note{Kind: "not_defined", Call: id, Attempt: oc.attempt}}})
+		}
 		return
 	}
 	if oc.due > time.Now().UnixMicro() {
@@ -124,7 +142,8 @@ func (e *entry) dispatch(oc *openCall) {
 	}
 	oc.due = 0
 	oc.attempt++
-	a := &attempt{ex: ex, last: oc.beat, info: StepInfo{
+	oc.held = false
+	a := &attempt{ex: ex, last: oc.beat, stopped: make(chan struct{}), info: StepInfo{
 		Step: oc.call.Name, Call: id, Key: oc.call.Key, Attempt: oc.attempt,
 		WorkflowID: e.row.WorkflowID, RunID: e.row.RunID, Workflow: e.row.Name, Owner: e.row.Owner,
 	}}
@@ -150,7 +169,15 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 	if err := ex.place(oc, a); err != nil {
 		if ex.life.Err() == nil {
 			ex.outcome(e, oc, a, nil, err)
+		} else if !spec.AtMostOnce {
+			ex.deliver(e, &incoming{note: &journal.Note{Kind: "lost", Call: id, Attempt: a.info.Attempt - 1, Due: time.Now().UnixMicro()}})
 		}
+		return
+	}
+	in, err := ex.unseal(oc.call.Payload)
+	if err != nil {
+		<-ex.slots
+		ex.unreadable(e, oc, err)
 		return
 	}
 	if spec.AtMostOnce {
@@ -172,13 +199,7 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 	a.info.Trace = cfg.Trace
 	ctx := ex.propagate(ex.life, &cfg)
 	ex.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
-	in, err := ex.unseal(oc.call.Payload)
-	var out json.RawMessage
-	if err != nil {
-		err = Permanent(fmt.Errorf("the codec cannot decode the input: %w", err))
-	} else {
-		out, err = a.run(ctx, fn, in, spec)
-	}
+	out, err := a.run(ctx, fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started))
 	ex.atWork.Add(-1)
 	<-ex.slots
 	o := Observation{Kind: "step.ended", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Took: time.Since(a.info.Started)}
@@ -186,8 +207,13 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 		o.Err = toError(err)
 	}
 	if err != nil && ex.life.Err() != nil {
-		// The engine stops: the attempt is lost, not failed.
+		// The engine stops: the attempt is lost, not failed, and does not
+		// count. Of an at-most-once step the intent stands: unknown.
 		ex.observe(row, o)
+		if !spec.AtMostOnce {
+			ex.deliver(e, &incoming{note: &journal.Note{Kind: "lost", Call: id, Attempt: a.info.Attempt - 1, Due: time.Now().UnixMicro(),
+				Failure: &journal.Failure{Type: "shutdown", Kind: "shutdown", Message: "the engine was closed while the step was at work"}}})
+		}
 		return
 	}
 	if err == nil {
@@ -217,6 +243,8 @@ func (ex *executor) place(oc *openCall, a *attempt) error {
 	select {
 	case ex.slots <- struct{}{}:
 		return nil
+	case <-a.stopped:
+		return Permanent(fmt.Errorf("cancelled before it started: %w", context.Canceled))
 	case <-late:
 		return Permanent(&Error{Type: "not_started", Code: "not_started", Message: "no place to run within QueueTimeout"})
 	case <-ex.life.Done():
@@ -258,29 +286,30 @@ func (ex *executor) outcome(e *entry, oc *openCall, a *attempt, out json.RawMess
 // again records a failed attempt and sets the time of the next one.
 func (e *entry) again(oc *openCall, f *journal.Failure, due int64, kind string) {
 	oc.failure, oc.due = f, due
-	n := &journal.Note{Kind: kind, Call: oc.call.ID, Attempt: oc.attempt, Due: due, Failure: f}
-	a := oc.beat
-	n.Details = a
+	n := &journal.Note{Kind: kind, Call: oc.call.ID, Attempt: oc.attempt, Due: due, Failure: f, Details: e.ex.sealJSON(oc.beat)}
 	e.store([]*incoming{{note: n}})
 	e.dispatch(oc)
 }
 
 // beatSaver keeps heartbeat details, at most every five seconds.
 func (e *entry) beatSaver(oc *openCall) func(json.RawMessage) {
+	var mu sync.Mutex
 	var last time.Time
 	return func(raw json.RawMessage) {
 		now := time.Now()
+		mu.Lock()
 		write := now.Sub(last) >= 5*time.Second
 		if write {
 			last = now
 		}
+		mu.Unlock()
 		e.ex.deliver(e, &incoming{ctl: func(e *entry) {
 			if e.open[oc.call.ID] != oc {
 				return
 			}
 			oc.beat = raw
-			if write && !last.IsZero() {
-				e.store([]*incoming{{note: &journal.Note{Kind: "beat", Call: oc.call.ID, Attempt: oc.attempt, Details: raw}}})
+			if write {
+				e.store([]*incoming{{note: &journal.Note{Kind: "beat", Call: oc.call.ID, Attempt: oc.attempt, Details: e.ex.sealJSON(raw)}}})
 			}
 		}})
 	}
@@ -357,6 +386,8 @@ func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, erro
 				c.sent = true
 			case "attempt", "lost":
 				c.attempt, c.due, c.failure = n.Attempt, n.Due, n.Failure
+			case "not_defined":
+				c.held = true
 			}
 			if n.Details != nil {
 				c.beat = n.Details
@@ -397,6 +428,9 @@ func (ex *executor) recover(ctx context.Context) error {
 		}
 		e := ex.admitRun(row, pend)
 		for _, oc := range open {
+			if oc.beat, err = openJSON(ex.opts.Codec, oc.beat); err != nil {
+				oc.beat = nil
+			}
 			e.open[oc.call.ID] = oc
 		}
 		all, opens = append(all, e), append(opens, open)
@@ -432,7 +466,7 @@ func (ex *executor) recover(ctx context.Context) error {
 
 // inFlight reports whether a step was at work when the process ended.
 func (oc *openCall) inFlight() bool {
-	return oc.call.Kind == kindStep && !oc.over && oc.due == 0
+	return oc.call.Kind == kindStep && !oc.over && oc.due == 0 && !oc.held
 }
 
 // countDeaths notes which runs were at work when the process ended. One at
@@ -449,6 +483,9 @@ func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
 		return err
 	}
 	for i, e := range es {
+		if e.problemKind() == "payload" {
+			continue // nothing of it could be sent
+		}
 		ent := &journal.Entry{At: max(now, e.row.Changed)}
 		for _, oc := range opens[i] {
 			if !oc.inFlight() {
@@ -492,9 +529,14 @@ func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
 	return nil
 }
 
-func (e *entry) poisoned() bool {
+func (e *entry) poisoned() bool { return e.problemKind() == "poison" }
+
+func (e *entry) problemKind() string {
 	var p Problem
-	return len(e.row.Problem) > 0 && json.Unmarshal(e.row.Problem, &p) == nil && p.Kind == "poison"
+	if len(e.row.Problem) > 0 {
+		_ = json.Unmarshal(e.row.Problem, &p)
+	}
+	return p.Kind
 }
 
 // relaunch is launch after the process was started anew.
@@ -518,12 +560,6 @@ func (e *entry) relaunch(oc *openCall) {
 			Message: fmt.Sprintf("%v (the process ended while the step was at work)", ErrOutcomeUnknown)})
 	case oc.spec.MaxAttempts > 0 && oc.attempt >= oc.spec.MaxAttempts && oc.failure != nil && oc.failure.Type == "lost":
 		fail(oc.failure)
-	case oc.stop && oc.attempt > 0:
-		f := oc.failure
-		if f == nil {
-			f = failed(context.Canceled, "cancelled")
-		}
-		fail(f)
 	default:
 		total := oc.spec.TotalTimeout
 		if total > 0 && max(oc.due, time.Now().UnixMicro()) >= oc.at+total && oc.attempt > 0 {

@@ -73,7 +73,8 @@ calls find out when that is not so and say what to do instead:
 	another run's context                                    ErrWrongRun
 	context.Background on a coroutine of a run               ErrLostContext
 	a query handler or a validator                           ErrReadOnly
-	a deferred function while a panic unwinds                ErrUnwinding
+	a deferred function while a panic unwinds, and the       ErrUnwinding
+	deferred function that recovers it, until it returns
 
 Calls that return no error panic with a [*Misuse] instead. <-ctx.Done(),
 channels and locks of Go can't be seen from here: a run that blocks in one is

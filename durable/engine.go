@@ -318,7 +318,7 @@ func (r *Run) Signal(ctx context.Context, name string, payload json.RawMessage, 
 	if run, err := inCaller(ctx, "Run.Signal"); err != nil {
 		return err
 	} else if run != nil {
-		return run.message(ctx, r.ref(), name, payload)
+		return run.message(ctx, r.ref(), name, payload, o)
 	}
 	req := &Request{Op: opSignal, Ref: r.ref(), Name: name, Payload: payload}
 	if o != nil {

@@ -105,6 +105,7 @@ type openCall struct {
 	sent    bool  // at most once: the intent to send it is on disk
 	stop    bool  // cancel was asked
 	over    bool  // its outcome is stored, but not applied yet
+	held    bool  // this program does not define the step
 	failure *journal.Failure
 	beat    json.RawMessage
 	timer   *timer
@@ -493,8 +494,18 @@ func (ex *executor) observe(row *journal.Run, o Observation) {
 }
 
 // leftBehind keeps count of a step that was given up but goes on.
-func (ex *executor) leftBehind(a *attempt, wait func()) {
+func (ex *executor) leftBehind(a *attempt, wait func() error) {
 	ex.left.Add(1)
 	ex.log.Warn("a step does not stop; its result will be dropped", "step", a.info.Step, "run_id", a.info.RunID, "attempt", a.info.Attempt)
-	go func() { wait(); ex.left.Add(-1) }()
+	go func() {
+		err := wait()
+		ex.left.Add(-1)
+		n := &journal.Note{Kind: "dropped", Call: a.info.Call, Attempt: a.info.Attempt, Text: "it returned after it had been given up", Failure: toFailure(toError(err))}
+		ex.work(func() {
+			ex.mu.Lock()
+			e := ex.byRun[a.info.RunID]
+			ex.mu.Unlock()
+			ex.deliver(e, &incoming{note: n})
+		})
+	}()
 }

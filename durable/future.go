@@ -90,9 +90,11 @@ func SideEffect[T any](ctx context.Context, fn func() T) (T, error) {
 	r := e.run
 	var raw json.RawMessage
 	if !r.replaying {
-		r.reading = true
-		v := fn()
-		r.reading = false
+		v := func() T {
+			r.reading = true
+			defer func() { r.reading = false }()
+			return fn()
+		}()
 		if raw, err = encode(v); err != nil {
 			return zero, fmt.Errorf("durable.SideEffect: %w", err)
 		}

@@ -35,11 +35,12 @@ type Group struct {
 	errs   []error
 
 	// Without an engine.
-	env env
-	wg  sync.WaitGroup
-	sem chan struct{}
-	mu  sync.Mutex // guards errs and panics
-	pan any
+	env   env
+	maker uintptr // goroutine that made the baton
+	wg    sync.WaitGroup
+	sem   chan struct{}
+	mu    sync.Mutex // guards errs and panics
+	pan   any
 }
 
 // NewGroup makes a group and the context for its members. Members may as well
@@ -67,6 +68,8 @@ func NewGroup(ctx context.Context, o *GroupOptions) (*Group, context.Context) {
 		if e.baton == nil {
 			g.env.baton = newBaton()
 			g.env.baton.take()
+			g.maker = getg()
+			batons.Store(g.maker, g.env.baton)
 			g.ctx = context.WithValue(ctx, envKey{}, g.env.baton)
 		}
 		g.sem = make(chan struct{}, g.opts.Limit)
@@ -111,6 +114,9 @@ func (g *Group) goPlain(i int, fn func(ctx context.Context) error) {
 		defer func() { <-g.sem }()
 		g.env.baton.take()
 		defer g.env.baton.put()
+		me := getg()
+		batons.Store(me, g.env.baton)
+		defer batons.Delete(me)
 		defer func() {
 			if p := recover(); p != nil {
 				g.mu.Lock()
@@ -129,6 +135,9 @@ func (g *Group) goPlain(i int, fn func(ctx context.Context) error) {
 func (g *Group) Wait() error {
 	if g.r == nil {
 		g.env.idle(g.wg.Wait)
+		if g.maker != 0 {
+			batons.CompareAndDelete(g.maker, g.env.baton)
+		}
 		if g.pan != nil {
 			panic(g.pan)
 		}

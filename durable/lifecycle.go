@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -109,6 +110,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 			ex.orphan(row, c)
 		}
 		e.forget(id)
+		ex.observe(row, Observation{Kind: "wait.ended", Call: id})
 	}
 	for id, ins := range e.asking {
 		for _, in := range ins {
@@ -121,7 +123,6 @@ func (e *entry) over(r *run, rest []*incoming) {
 	state := State(row.State)
 	ex.observe(row, Observation{Kind: "run.ended", State: state, Err: fromFailure(row.Failure)})
 	if follow != nil {
-		ex.observe(follow.row, Observation{Kind: "run.started"})
 		ex.deliver(follow, &incoming{ctl: func(e *entry) { e.turn(nil) }})
 		ex.deliver(follow, rest...)
 		return
@@ -245,7 +246,26 @@ func (ex *executor) tellParent(row *journal.Run) {
 	if parent == nil {
 		return
 	}
-	ex.deliver(parent, &incoming{ev: childDone(row)})
+	ex.deliver(parent, ex.childOutcome(row)...)
+}
+
+// childStarted tells a parent its child's address.
+func (ex *executor) childStarted(row *journal.Run) (*incoming, error) {
+	addr, err := ex.seal(jsonOf(refOf(row)))
+	if err != nil {
+		return nil, fmt.Errorf("the codec cannot encode an address: %w", err)
+	}
+	return &incoming{ev: &journal.Event{Kind: journal.Running, Call: row.ParentCall, Payload: addr}}, nil
+}
+
+// childOutcome tells a parent how its child ended, and before that, if it was
+// not told yet, that it had started.
+func (ex *executor) childOutcome(row *journal.Run) []*incoming {
+	out := []*incoming{{ev: childDone(row)}}
+	if started, err := ex.childStarted(row); err == nil {
+		out = append([]*incoming{started}, out...)
+	}
+	return out
 }
 
 func childDone(row *journal.Run) *journal.Event {
@@ -259,21 +279,26 @@ func childDone(row *journal.Run) *journal.Event {
 // startChild starts the run of a child call, or finds it.
 func (ex *executor) startChild(e *entry, oc *openCall) {
 	parent := e.rowNow()
+	in, err := ex.unseal(oc.call.Payload)
+	if err != nil {
+		ex.unreadable(e, oc, err)
+		return
+	}
 	row, err := ex.st.ChildOf(parent.RID, oc.call.ID)
 	if err != nil {
-		row, err = ex.newChild(parent, oc)
+		row, err = ex.newChild(parent, oc, in)
 	}
 	if err != nil {
 		ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Failure: toFailure(toError(err))}})
 		return
 	}
 	if State(row.State).Done() {
-		ex.deliver(e, &incoming{ev: childDone(row)})
+		ex.deliver(e, ex.childOutcome(row)...)
 		return
 	}
-	addr, err := ex.seal(jsonOf(refOf(row)))
+	started, err := ex.childStarted(row)
 	if err != nil {
-		ex.log.Error("the codec cannot encode an address", "error", err)
+		ex.unreadable(e, oc, err)
 		return
 	}
 	ex.deliver(e, &incoming{ctl: func(e *entry) {
@@ -284,16 +309,25 @@ func (ex *executor) startChild(e *entry, oc *openCall) {
 		if c.stop {
 			ex.deliver(ex.entry(row.RID), cancelEvent("", "its caller was cancelled"))
 		}
-	}}, &incoming{ev: &journal.Event{Kind: journal.Running, Call: oc.call.ID, Payload: addr}})
+	}}, started)
 }
 
-func (ex *executor) newChild(parent *journal.Run, oc *openCall) (*journal.Run, error) {
+// unreadable blocks a run one of whose calls can't be sent because its stored
+// input can't be read: it waits for the right codec.
+func (ex *executor) unreadable(e *entry, oc *openCall, err error) {
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		if e.open[oc.call.ID] != oc {
+			return
+		}
+		oc.active = nil
+		e.block(&Problem{Kind: "payload", Call: oc.call.ID,
+			Text: fmt.Sprintf("the codec cannot decode the input of %s %q: %v; open the file with the key it was written with", oc.call.Kind, oc.call.Name, err)}, nil)
+	}})
+}
+
+func (ex *executor) newChild(parent *journal.Run, oc *openCall, in json.RawMessage) (*journal.Run, error) {
 	var spec childSpec
 	_ = json.Unmarshal(oc.call.Options, &spec)
-	in, err := ex.unseal(oc.call.Payload)
-	if err != nil {
-		return nil, err
-	}
 	var pcfg runConfig
 	_ = json.Unmarshal(parent.Config, &pcfg)
 	id := spec.ID
@@ -317,8 +351,12 @@ func (ex *executor) newChild(parent *journal.Run, oc *openCall) (*journal.Run, e
 }
 
 // message sends a signal from a workflow.
-func (r *run) message(ctx context.Context, to Ref, name string, payload json.RawMessage) error {
-	return r.tell(ctx, callSpec{kind: kindMessage, name: name, input: payload, opts: tellSpec{To: to}})
+func (r *run) message(ctx context.Context, to Ref, name string, payload json.RawMessage, o *SendOptions) error {
+	spec := tellSpec{To: to}
+	if o != nil {
+		spec.ID = o.ID
+	}
+	return r.tell(ctx, callSpec{kind: kindMessage, name: name, input: payload, opts: spec})
 }
 
 // stopOther asks another run to cancel, from a workflow.
@@ -329,6 +367,7 @@ func (r *run) stopOther(ctx context.Context, to Ref, reason string) error {
 // tellSpec is the recorded form of a message's address.
 type tellSpec struct {
 	To     Ref    `json:"to"`
+	ID     string `json:"id,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
 
@@ -352,19 +391,21 @@ func (ex *executor) sendOut(e *entry, oc *openCall) {
 	_ = json.Unmarshal(oc.call.Options, &spec)
 	row := e.rowNow()
 	in, err := ex.unseal(oc.call.Payload)
+	if err != nil {
+		ex.unreadable(e, oc, err)
+		return
+	}
+	req := &Request{Op: opSignal, ID: cmp.Or(spec.ID, effectKey(row.Scope, oc.call.ID)), Ref: spec.To, Name: oc.call.Name, Payload: in,
+		Actor: Actor{Name: "workflow " + row.WorkflowID, Owner: row.Owner}}
+	if oc.call.Kind == kindStop {
+		req.Op, req.Name, req.Reason = opCancel, "", spec.Reason
+	}
+	rep, err := ex.Do(ex.life, req)
 	if err == nil {
-		req := &Request{Op: opSignal, ID: effectKey(row.Scope, oc.call.ID), Ref: spec.To, Name: oc.call.Name, Payload: in,
-			Actor: Actor{Name: "workflow " + row.WorkflowID, Owner: row.Owner}}
-		if oc.call.Kind == kindStop {
-			req.Op, req.Name, req.Reason = opCancel, "", spec.Reason
-		}
-		var rep *Reply
-		if rep, err = ex.Do(ex.life, req); err == nil {
-			err = rep.err()
-		}
-		if ex.life.Err() != nil && err != nil {
-			return // goes out again at the next start
-		}
+		err = rep.err()
+	}
+	if ex.life.Err() != nil && err != nil {
+		return // goes out again at the next start
 	}
 	ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Failure: toFailure(toError(err))}})
 }

@@ -94,7 +94,11 @@ func (ex *executor) target(req *Request) (*entry, *Reply) {
 			no.Err.State = State(row.State)
 			return nil, no
 		}
+		// Jump to the end of the chain, unless the id has another run now.
 		ref = Ref{row.WorkflowID, row.Next}
+		if newest, err := ex.st.Find(row.WorkflowID, ""); err == nil && newest.Chain == row.Chain {
+			ref = refOf(newest)
+		}
 	}
 	return nil, refuse(ErrNotFound, ref, "run %v: its chain has no end", ref)
 }
@@ -102,7 +106,7 @@ func (ex *executor) target(req *Request) (*entry, *Reply) {
 // ask delivers something to a run and waits for what becomes of it.
 func (ex *executor) ask(ctx context.Context, e *entry, in *incoming) error {
 	ch := make(chan error, 1)
-	in.ack = func(err error) { ch <- err }
+	in.ack = func(err error) { tell(ch, err) }
 	ex.deliver(e, in)
 	return ex.waitErr(ctx, ch)
 }
@@ -120,6 +124,14 @@ func (ex *executor) waitErr(ctx context.Context, ch <-chan error) error {
 		default:
 			return ErrClosed
 		}
+	}
+}
+
+// tell gives an outcome to who waits for it. Only the first one counts.
+func tell[T any](ch chan<- T, v T) {
+	select {
+	case ch <- v:
+	default:
 	}
 }
 
@@ -151,7 +163,7 @@ func (ex *executor) control(ctx context.Context, req *Request, fn func(e *entry)
 			ch <- finishedError(e.row)
 			return
 		}
-		ch <- fn(e)
+		tell(ch, fn(e))
 	}})
 	ref := refOf(e.rowNow())
 	return settle(ref, ex.waitErr(ctx, ch))
@@ -413,7 +425,7 @@ func (ex *executor) update(ctx context.Context, req *Request) (*Reply, error) {
 		ch := make(chan outcome, 1)
 		ex.deliver(e, &incoming{
 			ev:     &journal.Event{Kind: journal.Asked, ID: req.ID, Name: req.Name, By: req.Actor.Name, Trace: req.Trace, Payload: p},
-			answer: func(rep *journal.Reply, err error) { ch <- outcome{rep, err} },
+			answer: func(rep *journal.Reply, err error) { tell(ch, outcome{rep, err}) },
 		})
 		var o outcome
 		select {
@@ -484,7 +496,7 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 		c.State, c.Answer, c.By, c.Note, c.Answered, c.RequestID = "answered", p, req.Actor.Name, req.Reason, time.Now().UnixMicro(), req.ID
 		e.turn([]*incoming{{
 			ev:  &journal.Event{Kind: journal.Done, Call: ask.Call, By: req.Actor.Name, Name: req.Reason, Payload: p, Trace: req.Trace},
-			ask: &c, ack: func(err error) { ch <- err },
+			ask: &c, ack: func(err error) { tell(ch, err) },
 		}})
 	}})
 	err = ex.waitErr(ctx, ch)
@@ -523,14 +535,12 @@ func (ex *executor) complete(ctx context.Context, req *Request) (*Reply, error) 
 		return bad, nil
 	}
 	if e == nil {
-		if row, err := ex.st.Find("", runID); err == nil {
+		if row, err := ex.st.Find("", runID); err == nil && rightToken(row, call, secret) {
 			return refuse(ErrFinished, refOf(row), "callback: run %v has ended (%s)", refOf(row), row.State), nil
 		}
 		return bad, nil
 	}
-	var cfg runConfig
-	_ = json.Unmarshal(e.rowNow().Config, &cfg)
-	if subtle.ConstantTimeCompare([]byte(secret), []byte(callbackSecret(cfg.Secret, call))) != 1 {
+	if !rightToken(e.rowNow(), call, secret) {
 		return bad, nil
 	}
 	p, err := ex.seal(req.Payload)
@@ -549,9 +559,15 @@ func (ex *executor) complete(ctx context.Context, req *Request) (*Reply, error) 
 		if req.Failure != nil {
 			ev.Payload, ev.Failure = nil, toFailure(req.Failure)
 		}
-		e.turn([]*incoming{{ev: ev, ack: func(err error) { ch <- err }}})
+		e.turn([]*incoming{{ev: ev, ack: func(err error) { tell(ch, err) }}})
 	}})
 	return settle(ref, ex.waitErr(ctx, ch))
+}
+
+func rightToken(row *journal.Run, call, secret string) bool {
+	var cfg runConfig
+	_ = json.Unmarshal(row.Config, &cfg)
+	return subtle.ConstantTimeCompare([]byte(secret), []byte(callbackSecret(cfg.Secret, call))) == 1
 }
 
 func (ex *executor) putBlob(ctx context.Context, req *Request) (*Reply, error) {

@@ -47,8 +47,9 @@ type Propagator interface {
 }
 
 // Codec turns stored values into another form, for encryption or compression.
-// It is used for inputs, results, signals, statuses, answers, streams and
-// blobs on every engine; names, ids and times stay readable. Both methods are
+// It is used for inputs, results, signals, statuses, questions and answers,
+// streams, heartbeats, memos and blobs on every engine; names, ids, times and
+// the texts of errors stay readable. Both methods are
 // safe for concurrent use. Decode must refuse what Encode did not make.
 type Codec interface {
 	Encode(plain []byte) ([]byte, error)

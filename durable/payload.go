@@ -28,18 +28,57 @@ func (ex *executor) unseal(p journal.Payload) (json.RawMessage, error) {
 	return unseal(ex.opts.Codec, p)
 }
 
-// sealStatus makes the stored form of a published value: JSON as it is, or a
-// string of what the codec made of it.
-func (ex *executor) sealStatus(v json.RawMessage) json.RawMessage {
-	if ex.opts.Codec == nil {
+// sealJSON makes the stored form of a value inside a record: JSON as it is, or
+// a string of what the codec made of it.
+func (ex *executor) sealJSON(v json.RawMessage) json.RawMessage {
+	if ex.opts.Codec == nil || v == nil {
 		return v
 	}
 	b, err := ex.opts.Codec.Encode(v)
 	if err != nil {
-		ex.log.Error("the codec cannot encode a status", "error", err)
+		ex.log.Error("the codec cannot encode a value", "error", err)
 		return json.RawMessage("null")
 	}
 	return jsonOf(base64.StdEncoding.EncodeToString(b))
+}
+
+func (ex *executor) sealText(s string) string {
+	if ex.opts.Codec == nil || s == "" {
+		return s
+	}
+	b, err := ex.opts.Codec.Encode([]byte(s))
+	if err != nil {
+		ex.log.Error("the codec cannot encode a text", "error", err)
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// openJSON reads what sealJSON made.
+func openJSON(c Codec, v json.RawMessage) (json.RawMessage, error) {
+	if c == nil || v == nil {
+		return v, nil
+	}
+	var b []byte
+	if err := json.Unmarshal(v, &b); err != nil {
+		return nil, fmt.Errorf("it was stored without this codec: %w", err)
+	}
+	return c.Decode(b)
+}
+
+// openText reads what sealText made; what can't be read says so.
+func openText(c Codec, s string) string {
+	if c == nil || s == "" {
+		return s
+	}
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err == nil {
+		b, err = c.Decode(b)
+	}
+	if err != nil {
+		return fmt.Sprintf("(%d characters that this codec cannot decode)", len(s))
+	}
+	return string(b)
 }
 
 func (ex *executor) blob(digest, chain string, data []byte) (*journal.Blob, error) {

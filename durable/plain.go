@@ -84,8 +84,8 @@ func runPlainStep(ctx context.Context, name string, fn stepFn, o StepOptions, in
 	}
 	began := time.Now()
 	for n := 1; ; n++ {
-		a := &attempt{info: StepInfo{Step: name, Attempt: n, Started: time.Now()}}
-		out, err := a.run(ctx, fn, in, spec)
+		a := &attempt{stopped: make(chan struct{}), info: StepInfo{Step: name, Attempt: n, Started: time.Now()}}
+		out, err := a.run(ctx, fn, in, spec.within(began, time.Now()))
 		if err == nil {
 			return out, nil
 		}

@@ -74,6 +74,14 @@ func (rd *reader) show(p journal.Payload) json.RawMessage {
 	return b
 }
 
+func (rd *reader) showJSON(v json.RawMessage) json.RawMessage {
+	b, err := openJSON(rd.codec, v)
+	if err != nil || b != nil && !json.Valid(b) {
+		return jsonOf(fmt.Sprintf("(%d bytes that this codec cannot decode)", len(v)))
+	}
+	return b
+}
+
 // find finds a run that the actor may see.
 func (rd *reader) find(req *Request) (*journal.Run, *Reply) {
 	return findRun(rd.st, req.Ref, req.Actor)
@@ -99,7 +107,7 @@ func refOf(row *journal.Run) Ref { return Ref{row.WorkflowID, row.RunID} }
 func (rd *reader) description(row *journal.Run) *Description {
 	d := &Description{
 		WorkflowID: row.WorkflowID, RunID: row.RunID, Workflow: row.Name, State: State(row.State), Owner: row.Owner,
-		Memo: row.Memo, Created: microTime(row.Created), Changed: microTime(row.Changed), Closed: microTime(row.Closed),
+		Memo: rd.showJSON(row.Memo), Created: microTime(row.Created), Changed: microTime(row.Changed), Closed: microTime(row.Closed),
 		Deadline: microTime(row.Deadline), Chain: row.Chain, Next: row.Next, Turns: row.Turns,
 		Result: rd.show(row.Result), Failure: fromFailure(row.Failure),
 	}
@@ -112,12 +120,8 @@ func (rd *reader) description(row *journal.Run) *Description {
 	unmarshal(row.Problem, &d.Problem)
 	unmarshal(row.Paused, &d.Paused)
 	unmarshal(row.Status, &d.Status)
-	if rd.codec != nil {
-		for k, v := range d.Status {
-			var b []byte
-			unmarshal(v, &b)
-			d.Status[k] = rd.show(b)
-		}
+	for k, v := range d.Status {
+		d.Status[k] = rd.showJSON(v)
 	}
 	if d.State == Running && d.Paused != nil {
 		d.State = Paused
@@ -154,7 +158,7 @@ func (rd *reader) describe(req *Request) *Reply {
 			w := Wait{Call: c.call.ID, Kind: c.call.Kind, Name: c.call.Name, Since: microTime(c.at), Due: microTime(c.due), Attempt: c.attempt, Failure: fromFailure(c.failure)}
 			switch {
 			case c.call.Kind == kindQuestion && open[c.call.ID] != nil:
-				w.Text = fmt.Sprintf("for a person: %s", open[c.call.ID].Text)
+				w.Text = fmt.Sprintf("for a person: %s", openText(rd.codec, open[c.call.ID].Text))
 			case c.call.Kind == kindStep && c.due > 0:
 				w.Text = fmt.Sprintf("for attempt %d of step %s at %s", c.attempt+1, c.call.Name, w.Due.Format(time.RFC3339))
 			case c.call.Kind == kindStep && rd.defs != nil && rd.defs.steps[c.call.Name] == nil:
@@ -212,36 +216,29 @@ func (rd *reader) list(req *Request) *Reply {
 		jf.Before = n
 	}
 	page := &Page{Runs: []*Description{}}
-	for len(page.Runs) < want {
+	// One more than is wanted tells whether there is a next page.
+	jf.Limit = want + 1
+	for {
 		rows, err := rd.st.List(jf)
 		if err != nil {
 			return storeFailed(Ref{}, err)
 		}
 		for _, row := range rows {
+			before := jf.Before
 			jf.Before = row.RID
 			if State(row.State) == Running && running != paused && (len(row.Paused) > 0) != paused {
 				continue
 			}
-			page.Runs = append(page.Runs, rd.description(row))
 			if len(page.Runs) == want {
-				break
-			}
-		}
-		if len(rows) < jf.Limit {
-			if len(page.Runs) < want {
+				page.Next = strconv.FormatInt(before, 10)
 				return &Reply{Page: page}
 			}
-			break
+			page.Runs = append(page.Runs, rd.description(row))
+		}
+		if len(rows) < jf.Limit {
+			return &Reply{Page: page}
 		}
 	}
-	page.Next = strconv.FormatInt(jf.Before, 10)
-	// Do not promise a page that is empty.
-	probe := *jf
-	probe.Limit = 1
-	if rows, err := rd.st.List(&probe); err == nil && len(rows) == 0 {
-		page.Next = ""
-	}
-	return &Reply{Page: page}
 }
 
 func (rd *reader) result(ctx context.Context, req *Request) (*Reply, error) {
@@ -287,7 +284,7 @@ func (rd *reader) result(ctx context.Context, req *Request) (*Reply, error) {
 
 func (rd *reader) question(a *journal.Ask, row *journal.Run) *QuestionInfo {
 	q := &QuestionInfo{
-		ID: a.ID, Name: a.Name, Kind: a.Kind, Text: a.Text, Schema: a.Schema, Context: a.Context, Digest: a.Digest,
+		ID: a.ID, Name: a.Name, Kind: a.Kind, Text: openText(rd.codec, a.Text), Schema: a.Schema, Context: rd.showJSON(a.Context), Digest: a.Digest,
 		Audience: a.Audience, Owner: a.Owner, Created: microTime(a.Created), Expires: microTime(a.Expires), State: a.State,
 		Answer: rd.show(a.Answer), By: a.By, Note: a.Note, Answered: microTime(a.Answered),
 	}

@@ -157,6 +157,17 @@ type verdict struct {
 	delay   time.Duration
 }
 
+// within is the policy for one attempt, which may not go on past the total
+// timeout.
+func (s *stepSpec) within(began, now time.Time) *stepSpec {
+	if s.TotalTimeout <= 0 {
+		return s
+	}
+	c := *s
+	c.Timeout = max(1, min(s.Timeout, s.TotalTimeout-now.Sub(began).Microseconds()))
+	return &c
+}
+
 // judge decides about attempt n, which failed with err; began is when the
 // step was called.
 func (s *stepSpec) judge(err error, n int, began, now time.Time, cancelled bool) verdict {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sort"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -204,6 +205,13 @@ func (r *run) stop(kind, text string) {
 	r.park(func() bool { return false })
 }
 
+// recorded reports whether the next call of the current coroutine is one that
+// the history has: it was checked when it was made, and what is defined or
+// allowed today does not matter to it.
+func (r *run) recorded() bool {
+	return r.replaying && len(r.expect) > 0 && r.expect[0].ID == r.cur.path+"/"+strconv.Itoa(r.cur.ordinal+1)
+}
+
 // issue makes a call in the current coroutine. In a replay it is held against
 // the history.
 func (r *run) issue(ctx context.Context, spec callSpec) *future {
@@ -259,6 +267,7 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 	if a := spec.ask; a != nil {
 		a.ID, a.RID, a.Call = r.row.RunID+"/"+f.id, r.row.RID, f.id
 		a.Created, a.State, a.Owner = r.now, "open", r.row.Owner
+		a.Text, a.Context = r.ex.sealText(a.Text), r.ex.sealJSON(a.Context)
 		r.turn.asks = append(r.turn.asks, a)
 	}
 	r.open[f.id] = f
@@ -315,7 +324,7 @@ func (r *run) await(ctx context.Context, f *future) error {
 	if f.done {
 		return nil
 	}
-	if f.cancel == cancelDrops {
+	if f.cancel == cancelDrops && f.ctx.Err() != nil {
 		r.giveUp(f)
 	}
 	return ctx.Err()

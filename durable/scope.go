@@ -65,6 +65,10 @@ func newScope(ctx context.Context, r *run, due time.Time) (context.Context, *sco
 // to know: a lost context, another run's context.
 var coroutines sync.Map // uintptr → *coroutine; read only where misuse is being told apart
 
+// batons finds the baton of a group member outside any engine that uses an
+// outer context.
+var batons sync.Map // uintptr → *baton
+
 // env says where a durable call stands. At most one of its fields is set;
 // none means plain Go.
 type env struct {
@@ -102,6 +106,9 @@ func find(ctx context.Context, call string) (env, error) {
 			runtime.Goexit()
 		}
 		return env{}, fmt.Errorf("durable.%s: %w", call, ErrLostContext)
+	}
+	if b, ok := batons.Load(getg()); ok {
+		return env{baton: b.(*baton)}, nil
 	}
 	return env{}, nil
 }

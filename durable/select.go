@@ -9,7 +9,7 @@ import (
 // Case is one thing that [Select] waits for.
 type Case struct {
 	ready func(r *run) (order int64, ok bool)
-	start func(r *run, ctx context.Context)
+	start func(r *run, ctx context.Context) error
 	drop  func(r *run)
 	err   error
 }
@@ -35,9 +35,12 @@ func Select(ctx context.Context, cases ...Case) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return -1, err
 	}
-	for _, c := range cases {
-		if c.start != nil {
-			c.start(r, ctx)
+	for i, c := range cases {
+		if c.start == nil {
+			continue
+		}
+		if err := c.start(r, ctx); err != nil {
+			return i, fmt.Errorf("durable.Select, case %d: %w", i, err)
 		}
 	}
 	best := -1
@@ -72,18 +75,32 @@ func Of[T any](f *Future[T]) Case {
 	if fut == nil {
 		return Case{err: fmt.Errorf("durable.Select: %w", ErrNoEngine)}
 	}
-	return Case{ready: func(*run) (int64, bool) { return fut.order, fut.done }}
+	return Case{
+		start: func(r *run, _ context.Context) error {
+			if fut.run != r {
+				return ErrWrongRun
+			}
+			return nil
+		},
+		ready: func(*run) (int64, bool) { return fut.order, fut.done },
+	}
 }
 
 // Arrival makes a case of the next signal of a name.
 func Arrival[T any](s *Signal[T]) Case {
-	return Case{ready: func(r *run) (int64, bool) {
-		box := r.mail[s.name]
-		if box == nil || len(box.letters) == 0 {
-			return 0, false
-		}
-		return box.letters[0].order, true
-	}}
+	return Case{
+		start: func(r *run, ctx context.Context) error {
+			_, _, err := s.box(ctx, "Arrival")
+			return err
+		},
+		ready: func(r *run) (int64, bool) {
+			box := r.mail[s.name]
+			if box == nil || len(box.letters) == 0 {
+				return 0, false
+			}
+			return box.letters[0].order, true
+		},
+	}
 }
 
 // Elapsed makes a case of a time span, which begins with the Select.
@@ -91,15 +108,16 @@ func Elapsed(d time.Duration) Case {
 	var f *future
 	passed := false
 	return Case{
-		start: func(r *run, ctx context.Context) {
+		start: func(r *run, ctx context.Context) error {
 			f, passed = nil, d <= 0
 			if !passed {
 				f = r.issue(ctx, callSpec{kind: kindTimer, name: "select", due: r.now + d.Microseconds()})
 			}
+			return nil
 		},
 		ready: func(r *run) (int64, bool) {
 			if f == nil {
-				return r.outcomes, passed
+				return r.outcomes + 1, passed // after all that is there
 			}
 			return f.order, f.done
 		},

@@ -49,6 +49,11 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 		}
 		return refuse(ErrNotDefined, Ref{}, "workflow %q is not defined; this program has %s", req.Name, listOr(have)), nil
 	}
+	switch o.Reuse {
+	case ReuseReject, ReuseAllow, ReuseFailed:
+	default:
+		return refuse(ErrBadInput, Ref{}, "start workflow %q: reuse policy %q is not known", req.Name, o.Reuse), nil
+	}
 	if o.Timeout < 0 || o.Delay < 0 {
 		return refuse(ErrBadInput, Ref{}, "start workflow %q: a duration is negative", req.Name), nil
 	}
@@ -63,7 +68,7 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 		return refuse(ErrBadInput, Ref{}, "start workflow %q: the memo is not valid JSON", req.Name), nil
 	}
 	s := newRunSpec{
-		name: req.Name, id: o.ID, key: o.Key, input: in, tags: o.Tags, memo: o.Memo, owner: req.Actor.Owner,
+		name: req.Name, id: o.ID, key: o.Key, input: in, tags: o.Tags, memo: ex.sealJSON(o.Memo), owner: req.Actor.Owner,
 		timeout: def.opts.Timeout.Microseconds(), delay: o.Delay, reuse: o.Reuse, signal: o.Signal, by: req.Actor.Name,
 		cfg: runConfig{Trace: req.Trace, Headers: o.Headers},
 	}

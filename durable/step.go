@@ -207,15 +207,17 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		})}
 	}
 	r := e.run
-	if s.function(r.ex) == nil {
-		return fail(fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined))
-	}
-	if err := r.ex.checkSize(len(raw), "the input of step", s.def.name); err != nil {
-		return fail(err)
-	}
-	spec, err := r.ex.resolve(s.def.name, &s.opts)
-	if err != nil {
-		return fail(fmt.Errorf("step %q: %w", s.def.name, err))
+	var spec *stepSpec
+	if !r.recorded() {
+		if s.function(r.ex) == nil {
+			return fail(fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined))
+		}
+		if err := r.ex.checkSize(len(raw), "the input of step", s.def.name); err != nil {
+			return fail(err)
+		}
+		if spec, err = r.ex.resolve(s.def.name, &s.opts); err != nil {
+			return fail(fmt.Errorf("step %q: %w", s.def.name, err))
+		}
 	}
 	f := r.issue(ctx, callSpec{kind: kindStep, name: s.def.name, input: raw, opts: spec})
 	if s.opts.Abandon {

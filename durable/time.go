@@ -33,7 +33,7 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 	r := e.run
 	// Round up: never early.
-	us := (d + time.Microsecond - 1).Microseconds()
+	us := (d - 1).Microseconds() + 1
 	f := r.issue(ctx, callSpec{kind: kindTimer, name: "sleep", due: r.now + us})
 	return r.await(ctx, f)
 }
@@ -194,7 +194,11 @@ func AwaitTimeout(ctx context.Context, d time.Duration, cond func() bool) error 
 // process down.
 func (r *run) guard(cond func() bool) func() bool {
 	return func() (ok bool) {
+		holder, reading := r.holder.Swap(getg()), r.reading
+		r.reading = true
 		defer func() {
+			r.reading = reading
+			r.holder.Store(holder)
 			if p := recover(); p != nil {
 				r.broke("panic", fmt.Sprintf("the condition of an Await panicked: %v; the run goes on after a fixed version is deployed\n%s", p, debug.Stack()))
 			}

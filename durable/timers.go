@@ -68,7 +68,7 @@ func (t *timers) loop(ctx context.Context) {
 		}
 		wait := time.Hour
 		if len(t.heap) > 0 {
-			wait = time.Duration(t.heap[0].due-now) * time.Microsecond
+			wait = time.Duration(min(t.heap[0].due-now, wait.Microseconds())) * time.Microsecond
 		}
 		t.mu.Unlock()
 		for _, x := range fire {

@@ -120,8 +120,8 @@ func (e *entry) admit(r *run, in *incoming) bool {
 			return false
 		}
 	case journal.Done, journal.Fired, journal.Running:
-		if r.open[ev.Call] == nil {
-			in.done(nil) // given up meanwhile
+		if f := r.open[ev.Call]; f == nil || f.began && ev.Kind == journal.Running {
+			in.done(nil) // given up meanwhile, or told before
 			return false
 		}
 	case journal.Asked:
@@ -194,7 +194,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			_ = json.Unmarshal(row.Status, &all)
 		}
 		for k, v := range t.status {
-			all[k] = ex.sealStatus(v)
+			all[k] = ex.sealJSON(v)
 		}
 		row.Status = jsonOf(all)
 	}
@@ -258,10 +258,10 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	r.turns++
 	r.turn = nil
 	for id := range closed {
+		if c := e.open[id]; ended && c != nil && c.call.Kind == kindChild && !c.over {
+			continue // its parent close policy is applied below
+		}
 		e.forget(id)
-	}
-	for _, id := range t.entry.Stops {
-		e.stopCall(id)
 	}
 	for _, fn := range t.after {
 		fn()
@@ -293,6 +293,9 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			e.launch(oc)
 		}
 	}
+	for _, id := range t.entry.Stops {
+		e.stopCall(id)
+	}
 	ex.changed(row.RID)
 }
 
@@ -305,6 +308,9 @@ func (e *entry) report(t *turn) {
 		case journal.Done, journal.Fired:
 			e.ex.observe(e.row, Observation{Kind: "wait.ended", Call: ev.Call, Err: fromFailure(ev.Failure)})
 		}
+	}
+	for _, id := range t.entry.Closed {
+		e.ex.observe(e.row, Observation{Kind: "wait.ended", Call: id})
 	}
 	for _, c := range t.entry.Calls {
 		if c.Kind != kindSideEffect {

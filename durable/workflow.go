@@ -172,7 +172,7 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 	}
 	if e.run == nil {
 		// Plain Go: the value still makes the round trip that it would make.
-		return &Child[Out]{Future: Future[Out]{plain: startPlain(ctx, func() (json.RawMessage, error) {
+		call := func() (json.RawMessage, error) {
 			in, err := decode[In](raw)
 			if err != nil {
 				return nil, err
@@ -182,17 +182,28 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 				return nil, &RunError{WorkflowID: w.name, State: Failed, Err: toError(err)}
 			}
 			return encode(out)
-		})}}, nil
+		}
+		return &Child[Out]{Future: Future[Out]{plain: finished(call())}}, nil
+	}
+	if o != nil {
+		switch o.ParentClose {
+		case ParentCloseCancel, ParentCloseTerminate, ParentCloseAbandon:
+		default:
+			return nil, fmt.Errorf("child workflow %q: parent close policy %q is not known: %w", w.name, o.ParentClose, ErrBadInput)
+		}
 	}
 	r := e.run
 	def := r.ex.defs.wfs[w.name]
-	if def == nil {
-		return nil, fmt.Errorf("child workflow %q: %w", w.name, ErrNotDefined)
+	opts := childSpec{}
+	if !r.recorded() {
+		if def == nil {
+			return nil, fmt.Errorf("child workflow %q: %w", w.name, ErrNotDefined)
+		}
+		if err := r.ex.checkSize(len(raw), "the input of workflow", w.name); err != nil {
+			return nil, err
+		}
+		opts.Timeout = def.opts.Timeout.Microseconds()
 	}
-	if err := r.ex.checkSize(len(raw), "the input of workflow", w.name); err != nil {
-		return nil, err
-	}
-	opts := childSpec{Timeout: def.opts.Timeout.Microseconds()}
 	if o != nil {
 		opts.ID, opts.ParentClose, opts.Tags = o.ID, o.ParentClose, o.Tags
 		if o.Timeout > 0 {

@@ -24,13 +24,14 @@ type Memory struct {
 	askOrder []string
 	items    map[int64]map[string][]*Item
 	blobs    map[string]*Blob
+	owners   map[string]map[string]bool // chains that a blob belongs to, by its digest
 }
 
 // NewMemory makes an empty store.
 func NewMemory() *Memory {
 	return &Memory{
 		runs: map[int64]*Run{}, rows: map[int64]*Row{}, byRun: map[string]int64{}, byID: map[string][]int64{}, byKey: map[string]int64{},
-		children: map[int64][]int64{}, asks: map[string]*Ask{}, items: map[int64]map[string][]*Item{}, blobs: map[string]*Blob{},
+		children: map[int64][]int64{}, asks: map[string]*Ask{}, items: map[int64]map[string][]*Item{}, blobs: map[string]*Blob{}, owners: map[string]map[string]bool{},
 	}
 }
 
@@ -103,7 +104,9 @@ func (m *Memory) Commit(_ context.Context, tx *Tx) error {
 	for _, b := range tx.Blobs {
 		if m.blobs[b.Digest] == nil {
 			m.blobs[b.Digest] = b
+			m.owners[b.Digest] = map[string]bool{}
 		}
+		m.owners[b.Digest][b.Chain] = true
 	}
 	return nil
 }
@@ -348,9 +351,15 @@ func (m *Memory) Prune(_ context.Context, t int64, keep int) (int, error) {
 	for _, r := range m.runs {
 		chains[r.Chain] = true
 	}
-	for d, b := range m.blobs {
-		if !chains[b.Chain] {
+	for d, owners := range m.owners {
+		for c := range owners {
+			if !chains[c] {
+				delete(owners, c)
+			}
+		}
+		if len(owners) == 0 {
 			delete(m.blobs, d)
+			delete(m.owners, d)
 		}
 	}
 	m.askOrder = slices.DeleteFunc(m.askOrder, func(id string) bool {
