@@ -113,7 +113,8 @@ func BenchmarkSequential(b *testing.B) {
 // batches of 64.
 func BenchmarkParallel(b *testing.B) {
 	const runs = 64
-	st := newStore(b, nil)
+	var flushes, ops int
+	st := newStore(b, func(n int) error { flushes++; ops += n; return nil })
 	all := make([]*journal.Run, runs)
 	rows := make([]*journal.Row, runs)
 	for i := range all {
@@ -123,7 +124,7 @@ func BenchmarkParallel(b *testing.B) {
 	}
 	p := newPlain(b)
 	var own, rival []time.Duration
-	const stretch = 20
+	const stretch = 100
 	for b.Loop() {
 		t := time.Now()
 		var wg sync.WaitGroup
@@ -145,6 +146,7 @@ func BenchmarkParallel(b *testing.B) {
 		rival = append(rival, time.Since(t)/stretch/runs)
 	}
 	report(b, own, rival, 1)
+	b.ReportMetric(float64(ops)/float64(flushes), "commits/flush")
 }
 
 func report(b *testing.B, own, rival []time.Duration, each int) {

@@ -173,11 +173,11 @@ func (w *committer) next() []*op {
 		<-w.wake
 		w.mu.Lock()
 	}
-	if until, want := w.pace.patience(len(w.queue)); want > 0 && !w.closing {
+	if want := w.pace.patience(len(w.queue)); want > 0 && !w.closing {
 		// Runs that the last flush released are on their way back. A timer is
 		// too coarse for these few microseconds.
 		w.mu.Unlock()
-		for w.depth.Load() < int64(want) && time.Now().Before(until) {
+		for n := 0; n < want && w.pace.more(n, time.Now()); n = int(w.depth.Load()) {
 			runtime.Gosched()
 		}
 		w.mu.Lock()

@@ -57,3 +57,6 @@ func (o *Options) SetHook(commit func(ops int) error) { o.hooks.commit = commit 
 
 // LockPath is the path of the lock file.
 func LockPath(path string) string { return lockPath(path) }
+
+// View opens a file for reading only.
+func View(path string) (journal.Store, error) { return openStore(path) }
