@@ -124,6 +124,9 @@ func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 		if s.parent != nil {
 			return row, true, nil
 		}
+		if s.owner != "" && row.Owner != s.owner {
+			return nil, false, &TakenError{WorkflowID: s.id, Text: fmt.Sprintf("workflow id %q or its key is taken by a run of another owner: choose another one", s.id)}
+		}
 		return nil, false, &TakenError{WorkflowID: row.WorkflowID, RunID: row.RunID,
 			Text: fmt.Sprintf("workflow id %q is taken by run %s of workflow %q (%s), which was started with another workflow or input: choose another id, or end that run", row.WorkflowID, row.RunID, row.Name, row.State)}
 	}
