@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -46,7 +47,7 @@ const (
 	opStream    Op = "stream"
 	opQuestions Op = "questions"
 	opGetBlob   Op = "get_blob"
-	opHealth    Op = "health"
+	OpHealth    Op = "health" // how the engine is; a client of a file answers it in part
 )
 
 // Request is one operation. All of it is plain data: it can cross a process
@@ -119,6 +120,20 @@ func (e *opError) Unwrap() error { return e.is }
 // refuse makes the reply for an operation that ends in a sentinel error.
 func refuse(sentinel error, ref Ref, format string, args ...any) *Reply {
 	return &Reply{Err: &ReplyError{Code: codeOf(sentinel), Message: fmt.Sprintf(format, args...), Ref: ref}}
+}
+
+// ErrorReply makes the reply for an error that [Backend.Do] returned beside a
+// reply, so that it can cross a process border. For the engines of this
+// module.
+func ErrorReply(ref Ref, err error) *Reply {
+	code := "error"
+	for _, c := range codes {
+		if errors.Is(err, c.err) {
+			code = c.code
+			break
+		}
+	}
+	return &Reply{Err: &ReplyError{Code: code, Message: err.Error(), Ref: ref}}
 }
 
 // err turns the data back into an error that errors.Is and errors.As know.

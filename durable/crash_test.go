@@ -217,7 +217,7 @@ func TestCrashAtEveryCommit(t *testing.T) {
 		if err != nil {
 			return "", err
 		}
-		e := durable.NewEngine(b, defs)
+		e := durable.NewEngine(b, defs, o)
 		out, err := drive(t, w, e)
 		if cerr := e.Close(context.Background()); cerr != nil {
 			t.Errorf("Close: %v", cerr)

@@ -16,10 +16,17 @@ import (
 type Engine struct {
 	b    Backend
 	defs *Definitions
+	prop []Propagator
 }
 
 // NewEngine makes the front of a backend. For the engines of this module.
-func NewEngine(b Backend, defs *Definitions) *Engine { return &Engine{b, defs} }
+func NewEngine(b Backend, defs *Definitions, o *Options) *Engine {
+	e := &Engine{b: b, defs: defs}
+	if o != nil {
+		e.prop = o.Propagators
+	}
+	return e
+}
 
 // Definitions is what the engine was opened with.
 func (e *Engine) Definitions() *Definitions { return e.defs }
@@ -55,7 +62,7 @@ func (e *Engine) do(ctx context.Context, req *Request) (*Reply, error) {
 		return nil, fmt.Errorf("%s: %w", req.Op, ErrNoEngine)
 	}
 	req.Actor, req.Trace = ActorOf(ctx), TraceOf(ctx)
-	if req.ID == "" && !req.Reads() && req.Op != opQuery && req.Op != opHealth {
+	if req.ID == "" && !req.Reads() && req.Op != opQuery && req.Op != OpHealth {
 		req.ID = newUUID()
 	}
 	rep, err := e.b.Do(ctx, req)
@@ -87,15 +94,18 @@ func (e *Engine) Start(ctx context.Context, workflow string, input json.RawMessa
 	return &Run{WorkflowID: rep.Ref.WorkflowID, RunID: rep.Ref.RunID, Existing: rep.Existing, e: e}, nil
 }
 
-// headers collects what the propagators of the engine's options extract.
+// headers collects what the propagators find in a caller's context.
 func (e *Engine) headers(ctx context.Context) map[string]string {
-	p, ok := e.b.(interface {
-		extract(context.Context) map[string]string
-	})
-	if !ok {
-		return nil
+	var h map[string]string
+	for _, p := range e.prop {
+		if v := p.Extract(ctx); v != "" {
+			if h == nil {
+				h = map[string]string{}
+			}
+			h[p.Key()] = v
+		}
 	}
-	return p.extract(ctx)
+	return h
 }
 
 // Run is a handle for a run, without asking whether there is one. An empty
@@ -189,7 +199,7 @@ func (e *Engine) GetBlob(ctx context.Context, digest string) ([]byte, error) {
 
 // Health says how the engine is.
 func (e *Engine) Health(ctx context.Context) (*Health, error) {
-	rep, err := e.do(ctx, &Request{Op: opHealth})
+	rep, err := e.do(ctx, &Request{Op: OpHealth})
 	if err != nil {
 		return nil, err
 	}

@@ -152,6 +152,7 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	}
 	ex.loops.Go(func() { ex.timers.loop(ex.life) })
 	ex.loops.Go(ex.watchdog)
+	ex.loops.Go(ex.prune)
 	return ex, nil
 }
 

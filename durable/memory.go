@@ -17,5 +17,5 @@ func NewMemory(ctx context.Context, o *Options, defs ...Definer) (*Engine, error
 	if err != nil {
 		return nil, err
 	}
-	return NewEngine(b, d), nil
+	return NewEngine(b, d, o), nil
 }

@@ -16,7 +16,7 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 	if req.Reads() {
 		return ex.reader.Do(ctx, req)
 	}
-	if req.Op == opHealth {
+	if req.Op == OpHealth {
 		return ex.health(), nil
 	}
 	if err := ctx.Err(); err != nil {

@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -31,6 +32,12 @@ type Options struct {
 	// step was at work becomes a [Problem] instead of being tried again.
 	// 0: 3. Negative: no limit.
 	MaxDeaths int
+	// Retention is how long a run is kept after its end, with its history,
+	// its questions, its streams and its blobs. 0: for ever.
+	Retention time.Duration
+	// MaxEnded is how many ended runs are kept at most, the newest ones.
+	// 0: no limit.
+	MaxEnded int
 	// Propagators carry context values from the caller of Start into runs,
 	// steps and children. Nothing else in a context crosses.
 	Propagators []Propagator
@@ -130,6 +137,9 @@ func (o *Options) check() error {
 		if err := p.check(); err != nil {
 			return fmt.Errorf("retry policy %q: %w", name, err)
 		}
+	}
+	if o.Retention < 0 || o.MaxEnded < 0 {
+		return errors.New("options: Retention and MaxEnded can't be negative")
 	}
 	return nil
 }

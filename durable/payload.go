@@ -125,17 +125,3 @@ func (ex *executor) propagate(ctx context.Context, cfg *runConfig) context.Conte
 	}
 	return ctx
 }
-
-// extract collects what propagators find in a caller's context.
-func (ex *executor) extract(ctx context.Context) map[string]string {
-	var h map[string]string
-	for _, p := range ex.opts.Propagators {
-		if v := p.Extract(ctx); v != "" {
-			if h == nil {
-				h = map[string]string{}
-			}
-			h[p.Key()] = v
-		}
-	}
-	return h
-}

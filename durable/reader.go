@@ -22,13 +22,14 @@ type reader struct {
 }
 
 // NewReader serves the reading operations over a store that another process
-// writes to. changed blocks until the store may have changed; it may return
-// early. Other operations are refused. For the engines of this module.
-func NewReader(st journal.Store, defs *Definitions, o *Options, changed func(ctx context.Context) error) Backend {
+// writes to. watch returns a function that blocks until the store may have
+// changed since watch was called; it may return early. Other operations are
+// refused. For the engines of this module.
+func NewReader(st journal.Store, defs *Definitions, o *Options, watch func() func(ctx context.Context) error) Backend {
 	if o == nil {
 		o = &Options{}
 	}
-	return &reader{st: st, defs: defs, codec: o.Codec, watch: func(int64) func(context.Context) error { return changed }}
+	return &reader{st: st, defs: defs, codec: o.Codec, watch: func(int64) func(context.Context) error { return watch() }}
 }
 
 // Close implements [Backend]. The store stays open.

@@ -18,8 +18,6 @@ const (
 	guardEvery = 500 * time.Millisecond
 	// readyTime is how long a file may take to be made by another process.
 	readyTime = 10 * time.Second
-
-	opHealth durable.Op = "health"
 )
 
 // backend is the engine behind one open file: its owner, or a client that
@@ -62,7 +60,7 @@ func openBackend(ctx context.Context, path string, o Options, defs *durable.Defi
 	if b.watch, err = newWatcher(path); err != nil {
 		return nil, err
 	}
-	b.read = durable.NewReader(b.st, defs, &b.opts.Engine, b.watch.changed)
+	b.read = durable.NewReader(b.st, defs, &b.opts.Engine, b.watch.watch)
 	if lk != nil {
 		err = b.lead(ctx, lk)
 	} else {
@@ -150,7 +148,7 @@ func (b *backend) lead(ctx context.Context, lk *lock) error {
 func (b *backend) run(ctx context.Context) {
 	defer close(b.done)
 	log := b.opts.log()
-	var pruned, warned time.Time
+	var warned time.Time
 	for {
 		b.mu.RLock()
 		lk := b.lk
@@ -168,14 +166,6 @@ func (b *backend) run(ctx context.Context) {
 			if err := errors.Join(lk.check(), sameFile(b.path, w.ident, "the database")); err != nil && w.health() == nil {
 				log.Error("the file was taken away", "err", err)
 				w.kill(err)
-			}
-			if now := time.Now(); now.Sub(pruned) > b.pruneEvery() {
-				pruned = now
-				if n, err := b.prune(ctx, now); err != nil && ctx.Err() == nil {
-					log.Warn("old runs were not deleted", "err", err)
-				} else if n > 0 {
-					log.Info("old runs deleted", "runs", n, "file", b.path)
-				}
 			}
 		case !b.opts.Client:
 			if err := b.takeOver(ctx); err != nil && ctx.Err() == nil && time.Since(warned) > time.Minute {
@@ -202,24 +192,6 @@ func (b *backend) takeOver(ctx context.Context) error {
 	return nil
 }
 
-func (b *backend) pruneEvery() time.Duration {
-	if b.opts.Retention > 0 {
-		return min(max(b.opts.Retention/20, time.Second), time.Hour)
-	}
-	return 10 * time.Minute
-}
-
-func (b *backend) prune(ctx context.Context, now time.Time) (int, error) {
-	if b.opts.Retention == 0 && b.opts.MaxRuns == 0 {
-		return 0, nil
-	}
-	var before int64
-	if b.opts.Retention > 0 {
-		before = now.Add(-b.opts.Retention).UnixMicro()
-	}
-	return b.st.Prune(ctx, before, b.opts.MaxRuns)
-}
-
 // Do implements [durable.Backend].
 func (b *backend) Do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
 	b.mu.RLock()
@@ -232,7 +204,7 @@ func (b *backend) Do(ctx context.Context, req *durable.Request) (*durable.Reply,
 		return exec.Do(ctx, req)
 	case req.Reads():
 		return b.read.Do(ctx, req)
-	case req.Op == opHealth:
+	case req.Op == durable.OpHealth:
 		return b.health(ctx, req)
 	}
 	return b.ask.do(ctx, req)
@@ -319,12 +291,12 @@ func openViewer(path string, o Options, defs *durable.Definitions) (*viewer, err
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	return &viewer{durable.NewReader(st, defs, &o.Engine, w.changed), st, w}, nil
+	return &viewer{durable.NewReader(st, defs, &o.Engine, w.watch), st, w}, nil
 }
 
 // Do implements [durable.Backend].
 func (v *viewer) Do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	if req.Op == opHealth {
+	if req.Op == durable.OpHealth {
 		return &durable.Reply{Health: &durable.Health{OK: true, Role: "viewer"}}, nil
 	}
 	return v.Backend.Do(ctx, req)

@@ -462,7 +462,7 @@ func TestRemovedUnderUs(t *testing.T) {
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.db")
-	eng := openEngine(t, path, &localengine.Options{Retention: time.Millisecond})
+	eng := openEngine(t, path, &localengine.Options{Engine: durable.Options{Retention: time.Millisecond}})
 	r, err := job.Start(t.Context(), eng, "x", &durable.StartOptions{ID: "one"})
 	if err != nil {
 		t.Fatal(err)

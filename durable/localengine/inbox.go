@@ -130,11 +130,11 @@ func (in *inbox) serve(ctx context.Context, r *request) {
 		errors.Is(err, errClosed), errors.Is(err, ErrDead), errors.Is(err, ErrFenced):
 		return // the next owner does it
 	default:
-		rep = &durable.Reply{Err: &durable.ReplyError{Code: codeFor(err), Message: err.Error(), Ref: req.Ref}}
+		rep = durable.ErrorReply(req.Ref, err)
 	}
 	body, err := json.Marshal(rep)
 	if err != nil {
-		body, err = json.Marshal(&durable.Reply{Err: &durable.ReplyError{Code: "error", Message: fmt.Sprintf("the reply can't be encoded: %v", err), Ref: req.Ref}})
+		body, err = json.Marshal(durable.ErrorReply(req.Ref, fmt.Errorf("the reply can't be encoded: %w", err)))
 		if err != nil {
 			return
 		}
@@ -143,21 +143,6 @@ func (in *inbox) serve(ctx context.Context, r *request) {
 	_ = in.w.own(context.WithoutCancel(ctx), func(c *conn) error {
 		return c.exec("UPDATE requests SET reply = ?, body = NULL, replied = ? WHERE seq = ?", text(body), time.Now().UnixMicro(), r.seq)
 	})
-}
-
-// codeFor names the errors that an executor returns beside replies.
-func codeFor(err error) string {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "deadline"
-	case errors.Is(err, context.Canceled):
-		return "canceled"
-	case errors.Is(err, durable.ErrUnsupported):
-		return "unsupported"
-	case errors.Is(err, durable.ErrNotFound):
-		return "not_found"
-	}
-	return "error"
 }
 
 // close stops taking requests. Those at work are given up, unanswered: another

@@ -45,7 +45,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"modernc.org/sqlite"
 
@@ -56,13 +55,6 @@ import (
 type Options struct {
 	// Engine are the settings that all engines share.
 	Engine durable.Options
-
-	// Retention is how long a run is kept after its end, with its history,
-	// its questions, its streams and its blobs. 0: for ever.
-	Retention time.Duration
-	// MaxRuns is how many ended runs are kept at most, the newest ones.
-	// 0: no limit.
-	MaxRuns int
 
 	// ReadOnly opens the file to look at it, beside its owner or without
 	// one. Nothing is executed, and no operation that changes something is
@@ -99,9 +91,6 @@ func Open(ctx context.Context, path string, o *Options, defs ...durable.Definer)
 	if path == "" {
 		return nil, fmt.Errorf("open: the path is empty: name a file, or \":memory:\"")
 	}
-	if o.Retention < 0 || o.MaxRuns < 0 {
-		return nil, fmt.Errorf("open %s: Retention and MaxRuns can't be negative", path)
-	}
 	d, err := durable.NewDefinitions(defs...)
 	if err != nil {
 		return nil, err
@@ -119,7 +108,7 @@ func Open(ctx context.Context, path string, o *Options, defs ...durable.Definer)
 	if err != nil {
 		return nil, err
 	}
-	return durable.NewEngine(b, d), nil
+	return durable.NewEngine(b, d, &o.Engine), nil
 }
 
 // clean makes a path that stays the same when the directory or a link changes.

@@ -73,8 +73,11 @@ func (w *watcher) wait(ctx context.Context, ch <-chan struct{}) error {
 	return nil
 }
 
-// changed is wait for those who looked just before.
-func (w *watcher) changed(ctx context.Context) error { return w.wait(ctx, w.soon()) }
+// watch is soon and wait as [durable.NewReader] wants them.
+func (w *watcher) watch() func(ctx context.Context) error {
+	ch := w.soon()
+	return func(ctx context.Context) error { return w.wait(ctx, ch) }
+}
 
 func (w *watcher) run() {
 	defer close(w.done)

@@ -320,7 +320,11 @@ func (m *Memory) Prune(_ context.Context, t int64, keep int) (int, error) {
 	gone := map[int64]bool{}
 	chains := map[string]bool{}
 	for i, rid := range ended {
-		if m.runs[rid].Closed < t || keep > 0 && len(ended)-i > keep {
+		r := m.runs[rid]
+		if p := m.runs[r.Parent]; p != nil && open(p.State) {
+			continue // it may not have seen the outcome yet
+		}
+		if r.Closed < t || keep > 0 && len(ended)-i > keep {
 			gone[rid] = true
 		}
 	}

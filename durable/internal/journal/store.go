@@ -149,6 +149,7 @@ type Store interface {
 	Blob(digest string) (*Blob, error)
 	// Prune deletes runs that ended before t, newest kept to at most keep
 	// (0: no such limit), with all that belongs to them, and says how many.
+	// A run whose parent has not ended stays.
 	Prune(ctx context.Context, t int64, keep int) (int, error)
 	// Health is nil, or says what is wrong with the store.
 	Health() error
