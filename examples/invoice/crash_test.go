@@ -43,6 +43,53 @@ func TestSurvivesKills(t *testing.T) {
 	}
 }
 
+// TestSurvivesKillsOfEither has two processes on one file and kills one of
+// them, again and again. Calls to the other one never fail: it waits, or it
+// takes over.
+func TestSurvivesKillsOfEither(t *testing.T) {
+	t.Parallel()
+	seed := number(t, "INVOICE_SEED", 1)
+	kills := number(t, "INVOICE_KILLS", 10)
+	rnd := rand.New(rand.NewPCG(uint64(seed), 2))
+	t.Logf("INVOICE_SEED=%d INVOICE_KILLS=%d", seed, kills)
+	dir := t.TempDir()
+	both := []*server{started(t, "stdio", dir, "-pay-delay", "150ms"), started(t, "http", dir, "-pay-delay", "150ms")}
+	c := newClerk(t, both[0], rnd, kills+2)
+	for range kills {
+		i := rnd.IntN(2)
+		victim, survivor := both[i], both[1-i]
+		d := time.Duration(rnd.Int64N(int64(time.Second)))
+		process := victim.cmd.Process
+		killer := time.AfterFunc(d, func() { _ = process.Kill() })
+		for alive, rounds := true, 0; alive || rounds < 5; {
+			c.s = survivor
+			if alive = !victim.gone(); !alive {
+				rounds++
+			} else if rnd.IntN(2) == 0 {
+				c.s = victim
+			}
+			err := c.next()
+			var no *toolError
+			if err != nil && (c.s == survivor || errors.As(err, &no)) {
+				t.Fatalf("the %s server is killed after %v, the %s server says: %v", victim.transport, d, c.s.transport, err)
+			}
+		}
+		killer.Stop()
+		t.Logf("the %s server was killed after %v, %d acknowledged", victim.transport, d.Round(time.Millisecond), c.acks)
+		victim.kill()
+		if err := victim.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for !c.done() {
+		c.s = both[rnd.IntN(2)]
+		if err := c.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.check()
+}
+
 func number(t *testing.T, name string, otherwise int) int {
 	t.Helper()
 	n, err := strconv.Atoi(cmp.Or(os.Getenv(name), strconv.Itoa(otherwise)))
@@ -190,19 +237,26 @@ func (c *clerk) advance(ctx context.Context, w *invoiceWork) error {
 func (c *clerk) check() {
 	c.t.Helper()
 	checkBook(c.t, c.s.book(), c.want...)
-	runs, err := c.s.call(c.t.Context(), "workflows-runs-list", map[string]any{"limit": 100})
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	parents := 0
-	for _, r := range runs["runs"].([]any) {
-		run := r.(map[string]any)
-		if run["status"] != "completed" {
-			c.t.Errorf("run %v is %v, want completed", run["workflow_id"], run["status"])
+	page := map[string]any{"limit": 2 * len(c.work), "page_size": 10}
+	for {
+		out, err := c.s.call(c.t.Context(), "workflows-runs-list", page)
+		if err != nil {
+			c.t.Fatal(err)
 		}
-		if run["name"] == "process_invoice" {
-			parents++
+		for _, r := range out["runs"].([]any) {
+			run := r.(map[string]any)
+			if run["status"] != "completed" {
+				c.t.Errorf("run %v is %v, want completed", run["workflow_id"], run["status"])
+			}
+			if run["name"] == "process_invoice" {
+				parents++
+			}
 		}
+		if out["next_page_token"] == nil {
+			break
+		}
+		page["next_page_token"] = out["next_page_token"]
 	}
 	if parents != len(c.work) {
 		c.t.Errorf("%d runs of process_invoice, want %d", parents, len(c.work))

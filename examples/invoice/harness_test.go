@@ -130,12 +130,10 @@ func (s *server) connect(ctx context.Context) (err error) {
 				url = m[1]
 				return true, nil
 			}
-			select {
-			case <-s.exited:
+			if s.gone() {
 				return false, errors.New("the process has ended")
-			default:
-				return false, nil
 			}
+			return false, nil
 		})
 		if err != nil {
 			return err
@@ -158,6 +156,16 @@ func (s *server) kill() {
 		_ = s.session.Close()
 	}
 	s.cmd, s.session = nil, nil
+}
+
+// gone reports whether the process has ended.
+func (s *server) gone() bool {
+	select {
+	case <-s.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // toolError is an answer that says no.
