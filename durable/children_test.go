@@ -153,7 +153,10 @@ func TestCancelWaitsForTheRealOutcomeOfAChild(t *testing.T) {
 			return "tidied", durable.Sleep(durable.WithoutCancel(ctx), time.Minute)
 		}, "tidied <nil> false 1m0s"},
 		{"it is cancelled", func(ctx context.Context) (string, error) { return "", durable.Sleep(ctx, time.Hour) }, " err true 0s"},
-		{"it fails", func(ctx context.Context) (string, error) { _ = durable.Sleep(ctx, time.Hour); return "", errors.New("no") }, " err false 0s"},
+		{"it fails", func(ctx context.Context) (string, error) {
+			_ = durable.Sleep(ctx, time.Hour)
+			return "", errors.New("no")
+		}, " err false 0s"},
 		{"it takes no notice", func(ctx context.Context) (string, error) {
 			return "slept", durable.Sleep(durable.WithoutCancel(ctx), time.Hour)
 		}, "slept <nil> false 59m0s"},
