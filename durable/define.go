@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"sort"
-	"sync"
 )
 
 // Definer is something that an engine must know of before it runs: a
@@ -71,7 +70,6 @@ type describe struct{ title, description string }
 // Definitions is what Open has been given: by kind and name. It is built by
 // [NewDefinitions] and not changed afterwards.
 type Definitions struct {
-	mu    sync.Mutex
 	infos map[defKey]Info
 	defs  map[defKey]Definer // first definition under the name
 	wfs   map[string]*workflowDef

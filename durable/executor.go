@@ -38,7 +38,8 @@ type executor struct {
 	slots   chan struct{}  // places for steps
 	atWork  atomic.Int64
 	queued  atomic.Int64
-	left    atomic.Int64 // attempts left behind
+	strays  sync.WaitGroup // attempts left behind
+	left    atomic.Int64   // attempts left behind
 
 	mu       sync.Mutex // guards what follows
 	entries  map[int64]*entry
@@ -195,6 +196,9 @@ func (ex *executor) Close(ctx context.Context) error {
 		delete(ex.watchers, rid)
 	}
 	ex.mu.Unlock()
+	grace, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	waitFor(grace, ex.strays.Wait)
 	if n := ex.left.Load(); n > 0 {
 		problems = append(problems, fmt.Sprintf("%d steps that were given up are still running", n))
 	}
@@ -498,7 +502,7 @@ func (ex *executor) observe(row *journal.Run, o Observation) {
 func (ex *executor) leftBehind(a *attempt, wait func() error) {
 	ex.left.Add(1)
 	ex.log.Warn("a step does not stop; its result will be dropped", "step", a.info.Step, "run_id", a.info.RunID, "attempt", a.info.Attempt)
-	go func() {
+	ex.strays.Go(func() {
 		err := wait()
 		ex.left.Add(-1)
 		n := &journal.Note{Kind: "dropped", Call: a.info.Call, Attempt: a.info.Attempt, Text: "it returned after it had been given up", Failure: toFailure(toError(err))}
@@ -508,5 +512,5 @@ func (ex *executor) leftBehind(a *attempt, wait func() error) {
 			ex.mu.Unlock()
 			ex.deliver(e, &incoming{note: n})
 		})
-	}()
+	})
 }

@@ -25,7 +25,6 @@ type Group struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	opts   GroupOptions
-	err    error // misuse; reported by Wait
 
 	// In a run.
 	r      *run
@@ -35,12 +34,11 @@ type Group struct {
 	errs   []error
 
 	// Without an engine.
-	env   env
-	maker uintptr // goroutine that made the baton
-	wg    sync.WaitGroup
-	sem   chan struct{}
-	mu    sync.Mutex // guards errs and panics
-	pan   any
+	env env
+	wg  sync.WaitGroup
+	sem chan struct{}
+	mu  sync.Mutex // guards errs and panics
+	pan any
 }
 
 // NewGroup makes a group and the context for its members. Members may as well
@@ -68,8 +66,6 @@ func NewGroup(ctx context.Context, o *GroupOptions) (*Group, context.Context) {
 		if e.baton == nil {
 			g.env.baton = newBaton()
 			g.env.baton.take()
-			g.maker = getg()
-			batons.Store(g.maker, g.env.baton)
 			g.ctx = context.WithValue(ctx, envKey{}, g.env.baton)
 		}
 		g.sem = make(chan struct{}, g.opts.Limit)
@@ -135,9 +131,6 @@ func (g *Group) goPlain(i int, fn func(ctx context.Context) error) {
 func (g *Group) Wait() error {
 	if g.r == nil {
 		g.env.idle(g.wg.Wait)
-		if g.maker != 0 {
-			batons.CompareAndDelete(g.maker, g.env.baton)
-		}
 		if g.pan != nil {
 			panic(g.pan)
 		}

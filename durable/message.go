@@ -12,10 +12,9 @@ import (
 
 // message is what the definitions of messages have in common.
 type message struct {
-	kind    Kind
-	name    string
-	about   describe
-	in, out bool
+	kind  Kind
+	name  string
+	about describe
 }
 
 func (m *message) info() Info {

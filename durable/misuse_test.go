@@ -12,6 +12,8 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 )
 
+type key struct{}
+
 // TestMisuse: each rail of DURABLE §4.1.1 ends in its own error.
 func TestMisuse(t *testing.T) {
 	step := durable.NewStep("step", func(ctx context.Context, _ struct{}) (string, error) {
@@ -44,7 +46,7 @@ func TestMisuse(t *testing.T) {
 			return err
 		}, durable.ErrForeignContext, nil},
 		{"WithValue is fine", func(ctx context.Context) error {
-			_, err := step.Do(context.WithValue(ctx, "k", 1), struct{}{}) //nolint
+			_, err := step.Do(context.WithValue(ctx, key{}, 1), struct{}{})
 			return err
 		}, nil, nil},
 		{"goroutine", func(ctx context.Context) error {

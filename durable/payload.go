@@ -108,7 +108,7 @@ func (ex *executor) checkSize(n int, what, name string) error {
 
 func (ex *executor) resolve(step string, o *StepOptions) (*stepSpec, error) {
 	if o.Queue != "" || o.Affinity != "" {
-		return nil, fmt.Errorf("Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
+		return nil, fmt.Errorf("options Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
 	}
 	return resolvePolicy(step, o, ex.opts.Policies)
 }

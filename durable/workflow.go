@@ -3,7 +3,6 @@ package durable
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -256,8 +255,6 @@ func (*continueError) Error() string {
 // history: same workflow id, unread signals and their ids carried over, the
 // chain's result is the last run's. It is how a run lives for ever.
 func ContinueAsNew(in any) error { return &continueError{in} }
-
-var errContinueInPlain = errors.New("durable.ContinueAsNew: needs an engine")
 
 // --- JSON at the edge
 

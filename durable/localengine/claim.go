@@ -70,18 +70,6 @@ func (s *store) claim(o Owner, h hooks) (err error) {
 	return nil
 }
 
-// owner reads who owns, or owned, the file.
-func (s *store) owner() (o Owner, clean bool, err error) {
-	err = s.read(func(c *conn) error {
-		return c.query("SELECT pid, host, since, clean FROM owner WHERE id = 1", func(v []driver.Value) error {
-			o = Owner{PID: int(asInt(v[0])), Host: asString(v[1]), Since: micros(asInt(v[2]))}
-			clean = asInt(v[3]) != 0
-			return nil
-		})
-	})
-	return o, clean, err
-}
-
 // disclaim takes claim back: this process reads only, again.
 func (s *store) disclaim() error {
 	s.mu.Lock()

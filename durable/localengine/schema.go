@@ -286,20 +286,6 @@ func create(path string) (err error) {
 	return explain(path, err)
 }
 
-// waitReady waits until another process that is just creating the file has
-// done so.
-func waitReady(ctx context.Context, path string) error {
-	for {
-		st, err := inspect(path)
-		if err != nil || st == fileOurs {
-			return err
-		}
-		if err := sleep(ctx, 5*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
