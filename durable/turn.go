@@ -106,6 +106,11 @@ func (e *entry) turn(ins []*incoming) {
 		e.block(p, ins)
 		return
 	}
+	if len(t.entry.Events) == 0 && len(t.entry.Notes) == 0 && len(e.row.Problem) == 0 {
+		r.turn = nil // all was refused or known before: it leaves no trace
+		ackAll(taken, nil)
+		return
+	}
 	e.commit(r, t, now, taken, pend, rest)
 }
 
