@@ -219,16 +219,15 @@ func TestRunControl(t *testing.T) {
 
 func TestToolList(t *testing.T) {
 	t.Parallel()
-	m := newMachine()
-	eng := engine(t, m)
-	srv := mcpserve.New("s", eng, nil)
-	srv.Add(m.workflow, &mcpserve.Tool{
-		Title: "Run it", Description: "Runs it.", Icons: []mcpserve.Icon{{Source: "https://example.com/i.png", Sizes: []string{"any"}}},
-		Hints: &mcpserve.Hints{Idempotent: true, Destructive: new(false)}, Meta: map[string]any{"x": 1},
-	})
-	srv.Add(m.add, nil)
-	srv.Add(m.sum, nil)
 	every(t, func(t *testing.T, p peer) {
+		m := newMachine()
+		srv := mcpserve.New("s", engine(t, m), nil)
+		srv.Add(m.workflow, &mcpserve.Tool{
+			Title: "Run it", Description: "Runs it.", Icons: []mcpserve.Icon{{Source: "https://example.com/i.png", Sizes: []string{"any"}}},
+			Hints: &mcpserve.Hints{Idempotent: true, Destructive: new(false)}, Meta: map[string]any{"x": 1},
+		})
+		srv.Add(m.add, nil)
+		srv.Add(m.sum, nil)
 		all := tools(t, connect(t, srv, p))
 		want := "add machine sum workflows-answer workflows-cancel workflows-get_status workflows-list workflows-machine-run workflows-pause workflows-questions workflows-resume workflows-run workflows-runs-list"
 		if got := strings.Join(names(all), " "); got != want {

@@ -178,12 +178,15 @@ func TestElicitationAnsweredElsewhere(t *testing.T) {
 			eng := engine(t, w)
 			srv := mcpserve.New("s", eng, nil)
 			srv.Add(w, nil)
-			shown, gone := make(chan struct{}), make(chan struct{})
+			shown, gone, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 			p := peer{revision: revision, transport: transport, elicit: func(ctx context.Context, _ *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 				close(shown)
-				<-ctx.Done()
-				close(gone)
-				return nil, ctx.Err()
+				select {
+				case <-ctx.Done():
+					close(gone)
+				case <-over: // over HTTP word of it may be lost
+				}
+				return nil, errors.New("taken back")
 			}}
 			cs := connect(t, srv, p)
 			go func() {
@@ -194,11 +197,14 @@ func TestElicitationAnsweredElsewhere(t *testing.T) {
 			if got, want := text(call(t, cs, "asker", object{"input": "Pay?"})), `{"approved":true} by `; got != want {
 				t.Errorf("asker = %s, want %s", got, want)
 			}
-			select {
-			case <-gone:
-			case <-time.After(patience):
-				t.Error("the form was not taken back")
+			if transport == "memory" {
+				select {
+				case <-gone:
+				case <-time.After(patience):
+					t.Error("the form was not taken back")
+				}
 			}
+			close(over)
 		}
 	}
 }

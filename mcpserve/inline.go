@@ -31,12 +31,13 @@ type poll struct {
 }
 
 const (
-	lookFirst = 10 * time.Millisecond // until the first look at a run
-	lookMost  = time.Second           // between looks, later
-	alive     = 10 * time.Second      // between notifications of progress
-	formTries = 3                     // answers that do not fit, before the form is given up
-	maxRounds = 8                     // input_required answers of one call; clients stop at 10
-	afterward = 5 * time.Second       // for what is left to do once a call was cancelled
+	lookFirst = 10 * time.Millisecond  // until the first look at a run
+	lookMost  = time.Second            // between looks, later
+	alive     = 10 * time.Second       // between notifications of progress
+	formTries = 3                      // answers that do not fit, before the form is given up
+	maxRounds = 8                      // input_required answers of one call; clients stop at 10
+	courtesy  = 100 * time.Millisecond // for word of a form that is taken back
+	afterward = 5 * time.Second        // for what is left to do once a call was cancelled
 )
 
 // inlineCall is one call that waits for its run.
@@ -85,8 +86,20 @@ type outcome struct {
 func (c *inlineCall) wait(ctx context.Context) (*mcp.CallToolResult, error) {
 	wctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
+	var form *shownForm     // a person has it now
+	var takenBack time.Time // when the last form was
+	defer func() {
+		if form != nil {
+			takenBack = time.Now()
+		}
+		stop()
+		wg.Wait()
+		if !takenBack.IsZero() {
+			// The SDK says so to the client in its own time, and over HTTP
+			// only until the call is answered.
+			<-time.After(courtesy - time.Since(takenBack))
+		}
+	}()
 	ended := make(chan outcome, 1)
 	wg.Go(func() {
 		v, err := c.run.Result(wctx)
@@ -98,7 +111,6 @@ func (c *inlineCall) wait(ctx context.Context) (*mcp.CallToolResult, error) {
 	defer limit.Stop()
 	defer look.Stop()
 
-	var form *shownForm // a person has it now
 	var replies <-chan reply
 	var left time.Duration // of the limit, which stands still meanwhile
 	closeForm := func() {
@@ -148,7 +160,8 @@ func (c *inlineCall) wait(ctx context.Context) (*mcp.CallToolResult, error) {
 			}
 			open := c.open(wctx, d)
 			if form != nil && !has(open, form.q.ID) {
-				closeForm() // answered elsewhere, or expired
+				takenBack = time.Now() // answered elsewhere, or expired
+				closeForm()
 			}
 			if form != nil || len(open) == 0 {
 				continue

@@ -205,10 +205,14 @@ func TestManyCalls(t *testing.T) {
 	eng := engine(t, w)
 	srv := mcpserve.New("s", eng, nil)
 	srv.Add(w, nil)
+	over := make(chan struct{})
 	for _, p := range []peer{{revision: "2025-11-25", transport: "http"}, {revision: "2026-07-28", transport: "http"}, {revision: "2025-11-25"}} {
 		p.elicit = func(ctx context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 			if strings.HasSuffix(req.Params.Message, "7") {
-				<-ctx.Done()
+				select {
+				case <-ctx.Done():
+				case <-over:
+				}
 			}
 			return accept(object{"value": "v"}), nil
 		}
@@ -230,4 +234,5 @@ func TestManyCalls(t *testing.T) {
 		}
 		wg.Wait()
 	}
+	close(over)
 }

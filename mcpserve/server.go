@@ -43,7 +43,6 @@ type Server struct {
 type registered struct {
 	tool    *mcp.Tool
 	handler mcp.ToolHandler
-	fixed   bool // answers a question with a fixed answer
 }
 
 // Options are the settings of a [Server]. The zero value is fine.

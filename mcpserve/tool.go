@@ -95,21 +95,21 @@ func (t *Tool) check(kind durable.Kind) error {
 			{"Async", t.Async}, {"Wait", t.Wait != 0}, {"CancelRun", t.CancelRun}, {"ID", t.ID != ""}, {"Reuse", t.Reuse != ""},
 		} {
 			if f.set {
-				errs = append(errs, fmt.Errorf("Tool.%s is for workflows; remove it", f.name))
+				errs = append(errs, fmt.Errorf("only workflows have Tool.%s; remove it", f.name))
 			}
 		}
 	}
 	if t.Const != nil && kind != durable.KindQuestion {
-		errs = append(errs, errors.New("Tool.Const is for questions; remove it"))
+		errs = append(errs, errors.New("only questions have Tool.Const; remove it"))
 	}
 	if t.Const != nil && (t.Arg != "" || t.InputSchema != nil) {
-		errs = append(errs, errors.New("Tool.Const leaves nothing for Arg and InputSchema to describe; remove them"))
+		errs = append(errs, errors.New("the option Tool.Const leaves nothing for Arg and InputSchema to describe; remove them"))
 	}
 	if kind == durable.KindStatus && (t.Arg != "" || t.InputSchema != nil) {
 		errs = append(errs, errors.New("a status has no input; remove Tool.Arg and Tool.InputSchema"))
 	}
 	if t.Wait < 0 {
-		errs = append(errs, fmt.Errorf("Tool.Wait is %v; give a positive time, or set Async", t.Wait))
+		errs = append(errs, fmt.Errorf("the option Tool.Wait is %v; give a positive time, or set Async", t.Wait))
 	}
 	if t.Async && (t.Wait != 0 || t.CancelRun) {
 		errs = append(errs, errors.New("an Async tool does not wait; remove Wait and CancelRun"))
