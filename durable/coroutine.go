@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // coroutine is one thread of a run's code. The coroutines of a run never run
@@ -20,7 +23,8 @@ type coroutine struct {
 	started bool
 	over    bool
 	parked  bool
-	gptr    uintptr // its goroutine, set when it parks
+	why     journal.Wait // parked: what for, if not for a call
+	gptr    uintptr      // its goroutine, set when it parks
 }
 
 // nextID gives the id of the coroutine's next call.
@@ -90,6 +94,24 @@ func (r *run) park(ready func() bool) {
 	if r.unwinding.Load() {
 		runtime.Goexit()
 	}
+}
+
+// parkFor is park for something other than a call, which is on record then.
+func (r *run) parkFor(kind, name string, ready func() bool) {
+	c := r.cur
+	c.why = journal.Wait{Kind: kind, Name: name}
+	r.park(ready)
+	c.why = journal.Wait{}
+}
+
+// waits lists what the coroutines wait for beside their calls.
+func (r *run) waits() (out []journal.Wait) {
+	for _, c := range r.cos {
+		if c.parked && c.why.Kind != "" && !slices.Contains(out, c.why) {
+			out = append(out, c.why)
+		}
+	}
+	return out
 }
 
 // schedule lets coroutines run until all of them are blocked.

@@ -62,7 +62,7 @@ type Pause struct {
 // Wait is one thing that a run waits for.
 type Wait struct {
 	Call    string    `json:"call"`
-	Kind    string    `json:"kind"` // step, timer, child, question, callback, message, signal
+	Kind    string    `json:"kind"` // step, timer, child, question, callback, message, stop; signal, condition, select, lock, updates, turn
 	Name    string    `json:"name,omitempty"`
 	Text    string    `json:"text,omitempty"` // for people
 	Since   time.Time `json:"since,omitzero"`

@@ -321,12 +321,13 @@ func (e *entry) rowNow() *journal.Run {
 	return e.row
 }
 
-// openCalls reads from a store what a run waits for, and what was stored for
-// it but not applied.
-func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, error) {
+// openCalls reads from a store what a run waits for: calls, events that were
+// stored for it but not applied, and what its code waits for beside calls.
+func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, []journal.Wait, error) {
+	var waits []journal.Wait
 	rows, err := st.Rows(row.Last, row.From)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the history of run %v: %w", refOf(row), err)
+		return nil, nil, nil, fmt.Errorf("read the history of run %v: %w", refOf(row), err)
 	}
 	var calls []*openCall
 	byID := map[string]*openCall{}
@@ -340,7 +341,10 @@ func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, erro
 	for _, jr := range rows {
 		ent, err := journal.Decode(jr)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
+		}
+		if jr.Kind == journal.KindTurn {
+			waits = ent.Waits
 		}
 		for i, ev := range ent.Events {
 			switch {
@@ -406,7 +410,7 @@ func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, erro
 			c.over = true
 		}
 	}
-	return open, pend, nil
+	return open, pend, waits, nil
 }
 
 // recover puts all unfinished runs into the index and lets what they wait for
@@ -422,7 +426,7 @@ func (ex *executor) recover(ctx context.Context) error {
 		return fmt.Errorf("recover: %w", err)
 	}
 	for _, row := range rows {
-		open, pend, err := openCalls(ex.st, row)
+		open, pend, _, err := openCalls(ex.st, row)
 		if err != nil {
 			return fmt.Errorf("recover: %w", err)
 		}

@@ -111,7 +111,7 @@ func (s *Signal[T]) Receive(ctx context.Context) (T, error) {
 	if err != nil {
 		return zero, err
 	}
-	r.park(func() bool { return len(box.letters) > 0 || ctx.Err() != nil })
+	r.parkFor("signal", s.name, func() bool { return len(box.letters) > 0 || ctx.Err() != nil })
 	if err := ctx.Err(); err != nil && len(box.letters) == 0 {
 		return zero, err
 	}
@@ -136,7 +136,7 @@ func (s *Signal[T]) ReceiveTimeout(ctx context.Context, d time.Duration) (T, err
 		return zero, fmt.Errorf("signal %q: %w", s.name, ErrTimeout)
 	}
 	f := r.issue(ctx, callSpec{kind: kindTimer, name: "receive " + s.name, due: r.now + d.Microseconds()})
-	r.park(func() bool { return len(box.letters) > 0 || f.done || ctx.Err() != nil })
+	r.parkFor("signal", s.name, func() bool { return len(box.letters) > 0 || f.done || ctx.Err() != nil })
 	r.giveUp(f)
 	switch {
 	case len(box.letters) > 0:

@@ -151,7 +151,7 @@ func (rd *reader) describe(req *Request) *Reply {
 		}
 	}
 	if !d.State.Done() {
-		calls, _, err := openCalls(rd.st, row)
+		calls, _, waits, err := openCalls(rd.st, row)
 		if err != nil {
 			return storeFailed(req.Ref, err)
 		}
@@ -175,11 +175,30 @@ func (rd *reader) describe(req *Request) *Reply {
 			}
 			d.Waiting = append(d.Waiting, w)
 		}
+		for _, w := range waits {
+			d.Waiting = append(d.Waiting, Wait{Kind: w.Kind, Name: w.Name, Since: d.Changed, Text: waitText(w)})
+		}
 		if len(d.Waiting) == 0 && d.Problem == nil {
-			d.Waiting = append(d.Waiting, Wait{Kind: "signal", Text: "for a signal or an update, or for its turn", Since: d.Changed})
+			d.Waiting = append(d.Waiting, Wait{Kind: "turn", Text: "for its turn", Since: d.Changed})
 		}
 	}
 	return &Reply{Ref: refOf(row), Run: d}
+}
+
+func waitText(w journal.Wait) string {
+	switch w.Kind {
+	case "signal":
+		return fmt.Sprintf("for the signal %q", w.Name)
+	case "condition":
+		return "for a condition of its own (Await)"
+	case "select":
+		return "for the first of several things (Select)"
+	case "lock":
+		return "for a lock that another coroutine of the run holds"
+	case "updates":
+		return "for its update handlers to end"
+	}
+	return "for " + w.Kind
 }
 
 func (rd *reader) list(req *Request) *Reply {

@@ -342,7 +342,7 @@ func (r *run) begin(in json.RawMessage) {
 func (r *run) finish(out json.RawMessage, err error) {
 	cancelled := err != nil && r.cancelAsked && errors.Is(err, context.Canceled)
 	if !cancelled {
-		r.park(func() bool { return len(r.handling) == 0 })
+		r.parkFor("updates", "", func() bool { return len(r.handling) == 0 })
 	}
 	for _, f := range r.openOrder() {
 		r.giveUp(f)

@@ -474,3 +474,28 @@ func TestContinueAsNewCarriesSignalsAndFollowsTheChain(t *testing.T) {
 		}
 	})
 }
+
+func TestDescribeSaysWhatARunWaitsFor(t *testing.T) {
+	scenario(t, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+		sig := durable.NewSignal[int]("resume")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ struct{}) (int, error) {
+			g, ctx := durable.NewGroup(ctx, nil)
+			g.Go(func(ctx context.Context) error { return durable.Sleep(ctx, time.Hour) })
+			g.Go(func(ctx context.Context) error { return durable.Await(ctx, func() bool { return false }) })
+			g.Go(func(ctx context.Context) error { _, err := sig.Receive(ctx); return err })
+			return 0, g.Wait()
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{sig}})
+		e := open(wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, struct{}{}, nil))
+		synctest.Wait()
+		d := must[*durable.Description](t)(r.Describe(t.Context()))
+		var got []string
+		for _, w := range d.Waiting {
+			got = append(got, w.Text)
+		}
+		want := `for sleep until 2000-01-01T01:00:00Z; for a condition of its own (Await); for the signal "resume"`
+		if s := strings.Join(got, "; "); s != want {
+			t.Errorf("waiting:\n got %s\nwant %s", s, want)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func Select(ctx context.Context, cases ...Case) (int, error) {
 		}
 		return best >= 0
 	}
-	r.park(func() bool { return pick() || ctx.Err() != nil })
+	r.parkFor("select", "", func() bool { return pick() || ctx.Err() != nil })
 	for i, c := range cases {
 		if i != best && c.drop != nil {
 			c.drop(r)
@@ -144,7 +145,7 @@ func (m *Mutex) Unlock() { m.s.release(1, "Mutex") }
 // Semaphore bounds how many coroutines of a run are in a section.
 type Semaphore struct {
 	size, used int
-	queue      []*int // who waits, in order
+	queue      []chan struct{} // who waits, in order; sent to when it should look again
 }
 
 // NewSemaphore makes a semaphore of a size.
@@ -169,14 +170,19 @@ func (s *Semaphore) acquire(ctx context.Context, n, size int, call string) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	me := new(int)
+	me := make(chan struct{}, 1)
 	s.queue = append(s.queue, me)
 	mine := func() bool { return s.queue[0] == me && s.used+n <= size }
 	if e.run != nil {
-		e.run.park(func() bool { return mine() || ctx.Err() != nil })
+		e.run.parkFor("lock", "", func() bool { return mine() || ctx.Err() != nil })
 	} else if e.baton != nil {
 		for !mine() && ctx.Err() == nil {
-			e.idle(func() { time.Sleep(time.Millisecond) })
+			e.idle(func() {
+				select {
+				case <-me:
+				case <-ctx.Done():
+				}
+			})
 		}
 	} else if !mine() {
 		s.leave(me)
@@ -191,11 +197,20 @@ func (s *Semaphore) acquire(ctx context.Context, n, size int, call string) error
 	return nil
 }
 
-func (s *Semaphore) leave(me *int) {
-	for i, q := range s.queue {
-		if q == me {
-			s.queue = append(s.queue[:i], s.queue[i+1:]...)
-			return
+func (s *Semaphore) leave(me chan struct{}) {
+	if i := slices.Index(s.queue, me); i >= 0 {
+		s.queue = slices.Delete(s.queue, i, i+1)
+	}
+	s.wakeFirst()
+}
+
+// wakeFirst tells the first in the queue to look again; only those who wait
+// without an engine need it.
+func (s *Semaphore) wakeFirst() {
+	if len(s.queue) > 0 {
+		select {
+		case s.queue[0] <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -205,4 +220,5 @@ func (s *Semaphore) release(n int, what string) {
 		panic(&Misuse{Call: what, Err: fmt.Errorf("released more often than acquired")})
 	}
 	s.used -= n
+	s.wakeFirst()
 }

@@ -155,7 +155,7 @@ func Await(ctx context.Context, cond func() bool) error {
 		return err
 	}
 	cond = r.guard(cond)
-	r.park(func() bool { return ctx.Err() != nil || cond() })
+	r.parkFor("condition", "", func() bool { return ctx.Err() != nil || cond() })
 	if err := ctx.Err(); err != nil && !cond() {
 		return err
 	}
@@ -179,7 +179,7 @@ func AwaitTimeout(ctx context.Context, d time.Duration, cond func() bool) error 
 		return ErrTimeout
 	}
 	f := r.issue(ctx, callSpec{kind: kindTimer, name: "await", due: r.now + d.Microseconds()})
-	r.park(func() bool { return f.done || ctx.Err() != nil || cond() })
+	r.parkFor("condition", "", func() bool { return f.done || ctx.Err() != nil || cond() })
 	r.giveUp(f)
 	switch {
 	case cond():

@@ -235,6 +235,9 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			}
 		}
 	}
+	if !ended {
+		t.entry.Waits = r.waits()
+	}
 	row.From = e.oldest(closed, fresh, pend)
 	jr, err := journal.Encode(row.RID, journal.KindTurn, &t.entry)
 	if err == nil {

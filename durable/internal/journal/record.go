@@ -136,7 +136,14 @@ type Entry struct {
 	Marks   []*Mark  `json:"marks,omitempty"`
 	Replies []*Reply `json:"replies,omitempty"`
 	Notes   []*Note  `json:"notes,omitempty"`
+	Waits   []Wait   `json:"waits,omitempty"` // what the code waits for beside its calls
 	End     *End     `json:"end,omitempty"`
+}
+
+// Wait is something other than a call that the code waits for.
+type Wait struct {
+	Kind string `json:"k"` // signal, condition, lock
+	Name string `json:"name,omitempty"`
 }
 
 // Row is one row of the journal.
