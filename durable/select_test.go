@@ -467,6 +467,9 @@ func TestMutexAndSemaphoreAreFairAndEndWithTheirContext(t *testing.T) {
 			})
 		}
 		g.Go(func(context.Context) error {
+			if err := durable.Sleep(gctx, time.Second); err != nil { // the others come first
+				return err
+			}
 			short, cancel := durable.WithTimeout(gctx, time.Second)
 			defer cancel()
 			if err := m.Lock(short); !errors.Is(err, context.DeadlineExceeded) {
