@@ -65,10 +65,16 @@ func control[In, Out any](s *Server, name, title, about string, hints Hints, fn 
 	if err != nil {
 		panic(fmt.Sprintf("mcpserve: %s: %v", name, err))
 	}
+	var optional []string
+	for p := range in.Properties {
+		if !slices.Contains(in.Required, p) {
+			optional = append(optional, p)
+		}
+	}
 	t := &Tool{Name: name, Title: title, Description: about}
 	m := t.tool(durable.Info{}, "", hints, in, either(loose(reflect.TypeFor[Out]())))
 	err = s.register(&registered{tool: m, handler: s.handle(func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		raw := req.Params.Arguments
+		raw := withoutNulls(req.Params.Arguments, optional)
 		if err := check(resolved, &raw); err != nil {
 			return nil, err
 		}
@@ -130,10 +136,10 @@ func (s *Server) listWorkflows(context.Context, *mcp.CallToolRequest, struct{}) 
 }
 
 type runArgs struct {
-	WorkflowName   string          `json:"workflow_name" jsonschema:"one of those that workflows-list lists"`
-	RunParameters  json.RawMessage `json:"run_parameters,omitempty" jsonschema:"an object of the workflow's parameters; see workflows-list"`
-	WorkflowID     string          `json:"workflow_id,omitempty" jsonschema:"id for the run; an unfinished run with this id and the same parameters is the answer. Empty: made by the server"`
-	IdempotencyKey string          `json:"idempotency_key,omitempty" jsonschema:"any string; a repeated call with the same key finds the same run"`
+	WorkflowName   string                     `json:"workflow_name" jsonschema:"one of those that workflows-list lists"`
+	RunParameters  map[string]json.RawMessage `json:"run_parameters,omitempty" jsonschema:"the workflow's parameters; see workflows-list"`
+	WorkflowID     string                     `json:"workflow_id,omitempty" jsonschema:"id for the run; an unfinished run with this id and the same parameters is the answer. Empty: made by the server"`
+	IdempotencyKey string                     `json:"idempotency_key,omitempty" jsonschema:"any string; a repeated call with the same key finds the same run"`
 }
 
 func (s *Server) runWorkflow(ctx context.Context, req *mcp.CallToolRequest, in runArgs) (*ids, error) {
@@ -143,7 +149,11 @@ func (s *Server) runWorkflow(ctx context.Context, req *mcp.CallToolRequest, in r
 	if f == nil {
 		return nil, &toolError{Type: "unknown_workflow", Message: fmt.Sprintf("there is no workflow %q here; there are %s", in.WorkflowName, quoted(s.served().workflows()))}
 	}
-	run, err := s.startWith(ctx, req, f, in.RunParameters, in.WorkflowID, in.IdempotencyKey)
+	var parameters json.RawMessage
+	if in.RunParameters != nil {
+		parameters = mustJSON(in.RunParameters)
+	}
+	run, err := s.startWith(ctx, req, f, parameters, in.WorkflowID, in.IdempotencyKey)
 	if err != nil {
 		return nil, err
 	}

@@ -214,6 +214,7 @@ func TestRunControl(t *testing.T) {
 		refused(t, cs, "workflows-runs-list", object{"next_page_token": "!"}, "bad_arguments")
 		refused(t, cs, "workflows-runs-list", object{"workflow_name": "inner"}, "unknown_workflow")
 		refused(t, cs, "workflows-get_status", nil, "ambiguous")
+		refused(t, cs, "workflows-get_status", object{"run_id": nil, "workflow_id": nil}, "ambiguous")
 	})
 }
 

@@ -81,6 +81,7 @@ func fieldsOf(s *jsonschema.Schema) *form {
 // plain restricts a schema to what the protocol allows in a form; nil if that
 // says too little. null tells that the value may be null.
 func plain(s *jsonschema.Schema) (p *jsonschema.Schema, null bool) {
+	s, null = nullable(s)
 	typ := s.Type
 	for _, t := range s.Types {
 		if t == "null" {

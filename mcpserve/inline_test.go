@@ -236,3 +236,30 @@ func TestManyCalls(t *testing.T) {
 	}
 	close(over)
 }
+
+// An engine that closes under a waiting call does not leave it hanging.
+func TestEngineCloses(t *testing.T) {
+	t.Parallel()
+	w, _ := asking[string](&durable.AskOptions{Audience: "nobody here"})
+	sleeper := durable.NewWorkflow("sleeper", func(ctx context.Context, _ struct{}) (string, error) {
+		return "", durable.Sleep(ctx, time.Hour)
+	}, nil)
+	eng := engine(t, w, sleeper)
+	srv := mcpserve.New("s", eng, nil)
+	srv.Add(sleeper, nil)
+	var once sync.Once
+	cs := connect(t, srv, peer{progress: func(context.Context, *mcp.ProgressNotificationClientRequest) {
+		once.Do(func() { go eng.Close(context.Background()) })
+	}})
+	params := &mcp.CallToolParams{Name: "sleeper"}
+	params.SetProgressToken(1)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	res, err := cs.CallTool(ctx, params)
+	if err != nil || res.IsError || content(t, res)["reason"] != "shutdown" {
+		t.Errorf("sleeper = %v, %v", res, err)
+	}
+	if e := refused(t, cs, "workflows-run", object{"workflow_name": "sleeper"}, "unavailable"); e["message"] == "" {
+		t.Errorf("a start on a closed engine = %v", e)
+	}
+}

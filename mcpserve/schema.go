@@ -81,7 +81,8 @@ func implements[I any](t reflect.Type) bool {
 	return t.Implements(i) || reflect.PointerTo(t).Implements(i)
 }
 
-// loosen lets objects have further fields.
+// loosen lets objects have further fields, and writes what any value and null
+// are in the way that the most clients understand.
 func loosen(s *jsonschema.Schema) {
 	if s == nil {
 		return
@@ -94,6 +95,35 @@ func loosen(s *jsonschema.Schema) {
 	}
 	loosen(s.Items)
 	loosen(s.AdditionalProperties)
+	switch {
+	case isAny(s) && s.Description == "":
+		s.Description = "any JSON value" // the empty schema would be written as true
+	case len(s.Types) == 2 && s.Types[0] == "null":
+		inner := *s
+		inner.Type, inner.Types = s.Types[1], nil
+		inner.Title, inner.Description = "", ""
+		*s = jsonschema.Schema{Title: s.Title, Description: s.Description, AnyOf: []*jsonschema.Schema{&inner, {Type: "null"}}}
+	}
+}
+
+// isAny reports whether the schema admits every value.
+func isAny(s *jsonschema.Schema) bool {
+	return s.Type == "" && s.Types == nil && s.Enum == nil && s.Const == nil && s.Ref == "" && s.Not == nil &&
+		s.AnyOf == nil && s.OneOf == nil && s.AllOf == nil && s.Properties == nil && s.Required == nil
+}
+
+// nullable takes null out of a schema; false if it was not in.
+func nullable(s *jsonschema.Schema) (*jsonschema.Schema, bool) {
+	if len(s.AnyOf) == 2 && isAny(&jsonschema.Schema{Type: s.Type, Types: s.Types, Properties: s.Properties, AllOf: s.AllOf, OneOf: s.OneOf}) {
+		for i, branch := range s.AnyOf {
+			if branch.Type == "null" {
+				inner := *s.AnyOf[1-i]
+				inner.Title, inner.Description = s.Title, s.Description
+				return &inner, true
+			}
+		}
+	}
+	return s, false
 }
 
 // isObject reports whether every value that the schema admits is an object.
@@ -101,8 +131,8 @@ func isObject(s *jsonschema.Schema) bool { return s.Type == "object" }
 
 // takesNull reports whether the value may be left out: null says as much.
 func takesNull(s *jsonschema.Schema) bool {
-	return s.Type == "null" || slices.Contains(s.Types, "null") ||
-		s.Type == "" && s.Types == nil && s.Enum == nil && s.Const == nil && s.AnyOf == nil && s.OneOf == nil && s.AllOf == nil
+	_, null := nullable(s)
+	return null || s.Type == "null" || slices.Contains(s.Types, "null") || isAny(s)
 }
 
 // property is an argument of our own, beside those of the user's type.
@@ -171,6 +201,11 @@ func newParams(value *jsonschema.Schema, wrap, spare string, own ...property) (*
 // read validates arguments and takes them apart. The value's bytes are the
 // caller's: fields that the schema does not know are kept.
 func (p *params) read(raw json.RawMessage) (own map[string]string, value json.RawMessage, err error) {
+	optional := make([]string, len(p.own))
+	for i, o := range p.own {
+		optional[i] = o.name
+	}
+	raw = withoutNulls(raw, optional)
 	if err := check(p.resolved, &raw); err != nil {
 		return nil, nil, err
 	}
@@ -224,6 +259,25 @@ func check(r *jsonschema.Resolved, raw *json.RawMessage) error {
 		return badArguments("%v", err)
 	}
 	return nil
+}
+
+// withoutNulls leaves out arguments that are null, which is how many clients
+// write that they give none.
+func withoutNulls(raw json.RawMessage, optional []string) json.RawMessage {
+	var all map[string]json.RawMessage
+	if !bytes.Contains(raw, []byte("null")) || json.Unmarshal(raw, &all) != nil {
+		return raw
+	}
+	before := len(all)
+	for _, name := range optional {
+		if string(all[name]) == "null" {
+			delete(all, name)
+		}
+	}
+	if len(all) == before {
+		return raw
+	}
+	return mustJSON(all)
 }
 
 func badArguments(format string, args ...any) error {

@@ -37,9 +37,9 @@ func TestSchemaOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"type":"object","required":["name"],"properties":{
-		"name":{"type":"string","description":"who it is"},"any":true,"raw":true,"own":true,
+		"name":{"type":"string","description":"who it is"},"any":{"description":"any JSON value"},"raw":{"description":"any JSON value"},"own":{"description":"any JSON value"},
 		"bytes":{"type":"string"},"when":{"type":"string"},"word":{"type":"string"},
-		"deep":{"type":"object","properties":{"n":{"type":["null","integer"]}}}}}`
+		"deep":{"type":"object","properties":{"n":{"anyOf":[{"type":"integer"},{"type":"null"}]}}}}}`
 	if !sameJSON(got, want) {
 		t.Errorf("schema = %s, want %s", got, want)
 	}
@@ -65,6 +65,8 @@ func TestReadArguments(t *testing.T) {
 		{in: `{"sku":"a","amount":1,"more":{"x":[1]},"workflow_id":"w"}`, value: `{"amount":1,"more":{"x":[1]},"sku":"a"}`, id: "w"},
 		{in: `{"line":{"sku":"a","amount":1.50}}`, wrap: "line", value: `{"sku":"a","amount":1.50}`},
 		{in: `{"sku":"a"}`, err: "amount"},
+		{in: `{"line":{"sku":"a","amount":0},"workflow_id":null}`, wrap: "line", value: `{"sku":"a","amount":0}`},
+		{in: `{"line":null,"workflow_id":null}`, wrap: "line", err: "line"},
 		{in: `{"line":{"sku":"a"}}`, wrap: "line", err: "amount"},
 		{in: `{}`, wrap: "line", err: "line"},
 		{in: ``, wrap: "line", err: "line"},
