@@ -84,7 +84,8 @@ func serve(ctx context.Context, c config) (err error) {
 	}()
 
 	srv := mcpserve.New("invoices", eng, &mcpserve.Options{Title: "Invoices", Logger: log})
-	srv.Add(process, &mcpserve.Tool{Async: true, Arg: "invoice", InputSchema: invoiceSchema, ID: "invoice-{invoice_id}"})
+	srv.Add(process, &mcpserve.Tool{Async: true, Arg: "invoice", InputSchema: invoiceSchema, ID: "invoice-{invoice_id}",
+		Description: "Starts the processing of an invoice and returns workflow_id and run_id at once. It is validated, waits up to five days for a person's approve_invoice or reject_invoice, and each line is paid when it is due. Look at it with invoice_status."})
 	srv.Add(decide, &mcpserve.Tool{Name: "approve_invoice", Title: "Approve an invoice", Const: Decision{Approved: true}})
 	srv.Add(decide, &mcpserve.Tool{Name: "reject_invoice", Title: "Reject an invoice", Const: Decision{}})
 	srv.Add(status, &mcpserve.Tool{Name: "invoice_status"})

@@ -240,6 +240,14 @@ func (c *checker) report(r io.Reader) {
 		case "pass", "fail", "skip":
 			c.count(e)
 			switch {
+			case e.Action == "fail" && e.Test == "":
+				// A test that did not come to its end has no event of its own.
+				for k, lines := range said {
+					if k[0] == e.Package && k[1] != "" {
+						fmt.Print(strings.Join(lines, ""))
+					}
+				}
+				fmt.Print(strings.Join(said[key], ""))
 			case e.Action == "fail":
 				fmt.Print(strings.Join(said[key], ""))
 			case e.Test == "" && e.Action == "pass":
