@@ -40,6 +40,7 @@ type attempt struct {
 	ex     *executor // nil without an engine
 	info   StepInfo
 	over   atomic.Bool // its outcome stands
+	mark   bool        // that it is sent is noted
 	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex      // guards what follows, and cancel
@@ -102,10 +103,10 @@ func LastHeartbeat[T any](ctx context.Context) (T, bool) {
 	return v, err == nil
 }
 
-// run executes fn under the timeouts of spec. Where fn does not stop in time
-// it is left behind: its late result is dropped.
-func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *stepSpec) (json.RawMessage, error) {
-	timeout := time.Duration(spec.Timeout) * time.Microsecond
+// run executes fn on the calling goroutine, under the timeouts of spec, and
+// tells its outcome to settle, once. Where fn does not stop in time, settle is
+// called without it, from another goroutine; its late result is dropped.
+func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *stepSpec, settle func(json.RawMessage, error)) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	a.mu.Lock()
@@ -114,64 +115,50 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 		cancel(a.stop) // asked to stop before it began
 	}
 	a.mu.Unlock()
-
-	type outcome struct {
-		out json.RawMessage
-		err error
-	}
-	ch := make(chan outcome, 1)
-	lost := make(chan error, 1)
 	give := func(err error) {
-		select {
-		case lost <- err:
+		if a.over.CompareAndSwap(false, true) {
 			cancel(err)
-		default:
+			if a.ex != nil {
+				a.ex.leftBehind(a)
+			}
+			settle(nil, fmt.Errorf("%w: %w", err, errAttemptOver))
 		}
 	}
+	timeout := time.Duration(spec.Timeout) * time.Microsecond
 	timer := time.AfterFunc(timeout, func() { give(attemptTimeout("the timeout", timeout)) })
-	defer timer.Stop()
+	var beat *time.Timer
 	if spec.Heartbeat > 0 {
 		a.beats = time.Duration(spec.Heartbeat) * time.Microsecond
+		beat = time.AfterFunc(a.beats, func() { give(attemptTimeout("the time for a heartbeat", a.beats)) })
 		a.mu.Lock()
-		a.beat = time.AfterFunc(a.beats, func() { give(attemptTimeout("the time for a heartbeat", a.beats)) })
+		a.beat = beat
 		a.mu.Unlock()
-		defer a.beat.Stop()
 	}
-	go func() {
-		returned := false
-		var o outcome
-		defer func() {
-			if p := recover(); p != nil {
-				o.err = &Error{Type: "panic", Message: fmt.Sprintf("%v\n%s", p, debug.Stack())}
-			} else if !returned {
-				o.err = &Error{Type: "panic", Message: "the step ended its goroutine (runtime.Goexit)"}
-			}
-			ch <- o
-		}()
-		o.out, o.err = fn(context.WithValue(ctx, envKey{}, a), in)
-		returned = true
-	}()
-	var o outcome
-	select {
-	case o = <-ch:
-		select {
-		case err := <-lost:
-			if o.err != nil {
-				// It was given up, and returned at the same moment.
-				o.err = fmt.Errorf("%w: %w", err, errAttemptOver)
-			}
-		default:
+	var out json.RawMessage
+	var err error
+	returned := false
+	defer func() {
+		if p := recover(); p != nil {
+			err = &Error{Type: "panic", Message: fmt.Sprintf("%v\n%s", p, debug.Stack())}
+		} else if !returned {
+			err = &Error{Type: "panic", Message: "the step ended its goroutine (runtime.Goexit)"}
 		}
-		if err := context.Cause(ctx); err != nil && o.err != nil && errors.Is(o.err, ctx.Err()) && !errors.Is(o.err, err) {
+		timer.Stop()
+		if beat != nil {
+			beat.Stop()
+		}
+		if !a.over.CompareAndSwap(false, true) {
+			if a.ex != nil {
+				a.ex.cameBack(a, err)
+			}
+			return
+		}
+		if cause := context.Cause(ctx); cause != nil && err != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, cause) {
 			// The function passed on the context's error: say why it ended.
-			o.err = fmt.Errorf("%w (%w)", err, o.err)
+			err = fmt.Errorf("%w (%w)", cause, err)
 		}
-	case err := <-lost:
-		o.err = fmt.Errorf("%w: %w", err, errAttemptOver)
-		if a.ex != nil {
-			a.ex.leftBehind(a, func() error { o := <-ch; return o.err })
-		}
-	}
-	a.over.Store(true)
-	return o.out, o.err
+		settle(out, err)
+	}()
+	out, err = fn(context.WithValue(ctx, envKey{}, a), in)
+	returned = true
 }

@@ -142,8 +142,9 @@ func (e *entry) dispatch(oc *openCall) {
 	}
 	oc.due = 0
 	oc.attempt++
+	mark := oc.held || oc.attempt > 1
 	oc.held = false
-	a := &attempt{ex: ex, last: oc.beat, stopped: make(chan struct{}), info: StepInfo{
+	a := &attempt{ex: ex, mark: mark, last: oc.beat, stopped: make(chan struct{}), info: StepInfo{
 		Step: oc.call.Name, Call: id, Key: oc.call.Key, Attempt: oc.attempt,
 		WorkflowID: e.row.WorkflowID, RunID: e.row.RunID, Workflow: e.row.Name, Owner: e.row.Owner,
 	}}
@@ -157,14 +158,53 @@ func (e *entry) dispatch(oc *openCall) {
 	}
 	ex.steps.Add(1)
 	ex.mu.Unlock()
-	go func() {
-		defer ex.steps.Done()
-		ex.attempt(e, oc, def.fn, a)
-	}()
+	ex.spawn(func() { ex.attempt(e, oc, def.fn, a) })
 }
 
 // attempt makes one attempt of a step and reports its outcome.
 func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
+	in, ok := ex.ready(e, oc, a)
+	if !ok {
+		ex.steps.Done()
+		return
+	}
+	id, spec := oc.call.ID, oc.spec
+	ex.atWork.Add(1)
+	a.info.Started, a.info.Trace = time.Now(), e.cfg.Trace
+	row := e.rowNow()
+	ex.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
+	a.run(ex.propagate(ex.life, e.cfg), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) {
+		defer ex.steps.Done()
+		ex.atWork.Add(-1)
+		<-ex.slots
+		if err == nil {
+			if err = ex.checkSize(len(out), "the result of step", oc.call.Name); err != nil {
+				err = unencodable{err}
+			}
+		}
+		if ex.opts.Observer != nil {
+			o := Observation{Kind: "step.ended", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Took: time.Since(a.info.Started)}
+			if err != nil {
+				o.Err = toError(err)
+			}
+			ex.observe(row, o)
+		}
+		if err == nil || ex.life.Err() == nil {
+			ex.outcome(e, oc, a, out, err)
+			return
+		}
+		// The engine stops: the attempt is lost, not failed, and does not
+		// count. Of an at-most-once step the intent stands: unknown.
+		if !spec.AtMostOnce {
+			ex.deliver(e, &incoming{note: &journal.Note{Kind: "lost", Call: id, Attempt: a.info.Attempt - 1, Due: time.Now().UnixMicro(),
+				Failure: &journal.Failure{Type: "shutdown", Kind: "shutdown", Message: "the engine was closed while the step was at work"}}})
+		}
+	})
+}
+
+// ready waits for a place, reads the input, and for an at-most-once step puts
+// the intent on disk; false if the attempt is not to be made.
+func (ex *executor) ready(e *entry, oc *openCall, a *attempt) (json.RawMessage, bool) {
 	id, spec := oc.call.ID, oc.spec
 	if err := ex.place(oc, a); err != nil {
 		if ex.life.Err() == nil {
@@ -172,57 +212,25 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 		} else if !spec.AtMostOnce {
 			ex.deliver(e, &incoming{note: &journal.Note{Kind: "lost", Call: id, Attempt: a.info.Attempt - 1, Due: time.Now().UnixMicro()}})
 		}
-		return
+		return nil, false
 	}
 	in, err := ex.unseal(oc.call.Payload)
 	if err != nil {
 		<-ex.slots
 		ex.unreadable(e, oc, err)
-		return
+		return nil, false
 	}
-	if spec.AtMostOnce {
-		// The intent is on disk before the effect can be.
+	if spec.AtMostOnce || a.mark {
+		// The intent is on disk before the effect can be; of a later attempt
+		// too, so that a death while it is at work is known.
 		sent := make(chan error, 1)
-		ex.deliver(e, &incoming{note: &journal.Note{Kind: "sent", Call: id, Attempt: 1}, ack: func(err error) { sent <- err }})
+		ex.deliver(e, &incoming{note: &journal.Note{Kind: "sent", Call: id, Attempt: a.info.Attempt}, ack: func(err error) { sent <- err }})
 		if <-sent != nil {
 			<-ex.slots
-			return // it ended meanwhile, or nothing can be written any more
+			return nil, false // it ended meanwhile, or nothing can be written any more
 		}
 	}
-	ex.atWork.Add(1)
-	a.info.Started = time.Now()
-	row := e.rowNow()
-	var cfg runConfig
-	if len(row.Config) > 0 {
-		_ = json.Unmarshal(row.Config, &cfg)
-	}
-	a.info.Trace = cfg.Trace
-	ctx := ex.propagate(ex.life, &cfg)
-	ex.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
-	out, err := a.run(ctx, fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started))
-	ex.atWork.Add(-1)
-	<-ex.slots
-	o := Observation{Kind: "step.ended", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Took: time.Since(a.info.Started)}
-	if err != nil {
-		o.Err = toError(err)
-	}
-	if err != nil && ex.life.Err() != nil {
-		// The engine stops: the attempt is lost, not failed, and does not
-		// count. Of an at-most-once step the intent stands: unknown.
-		ex.observe(row, o)
-		if !spec.AtMostOnce {
-			ex.deliver(e, &incoming{note: &journal.Note{Kind: "lost", Call: id, Attempt: a.info.Attempt - 1, Due: time.Now().UnixMicro(),
-				Failure: &journal.Failure{Type: "shutdown", Kind: "shutdown", Message: "the engine was closed while the step was at work"}}})
-		}
-		return
-	}
-	if err == nil {
-		if err = ex.checkSize(len(out), "the result of step", oc.call.Name); err != nil {
-			err = unencodable{err}
-		}
-	}
-	ex.observe(row, o)
-	ex.outcome(e, oc, a, out, err)
+	return in, true
 }
 
 // place waits for a place among the steps at work.
@@ -387,7 +395,7 @@ func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, []jo
 			}
 			switch n.Kind {
 			case "sent":
-				c.sent = true
+				c.sent, c.held, c.due = true, false, 0
 			case "attempt", "lost":
 				c.attempt, c.due, c.failure = n.Attempt, n.Due, n.Failure
 			case "not_defined":
@@ -445,9 +453,7 @@ func (ex *executor) recover(ctx context.Context) error {
 	for i, e := range all {
 		open, row, pend, poisoned := opens[i], e.row, len(e.pend), e.poisoned()
 		if row.Parent != 0 && ex.entry(row.Parent) == nil {
-			var cfg runConfig
-			_ = json.Unmarshal(row.Config, &cfg)
-			ex.closeChild(e, cfg.ParentClose)
+			ex.closeChild(e, e.cfg.ParentClose)
 		}
 		if len(row.Problem) > 0 && !poisoned || pend > 0 && len(row.Paused) == 0 {
 			ex.nudge(e)
@@ -558,7 +564,7 @@ func (e *entry) relaunch(oc *openCall) {
 		e.turn([]*incoming{{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Attempt: oc.attempt, Failure: f}}})
 	}
 	switch {
-	case oc.sent:
+	case oc.sent && oc.spec.AtMostOnce:
 		oc.attempt = 1
 		fail(&journal.Failure{Type: "unknown", Kind: "unknown", Permanent: true,
 			Message: fmt.Sprintf("%v (the process ended while the step was at work)", ErrOutcomeUnknown)})

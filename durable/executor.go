@@ -38,8 +38,10 @@ type executor struct {
 	slots   chan struct{}  // places for steps
 	atWork  atomic.Int64
 	queued  atomic.Int64
-	strays  sync.WaitGroup // attempts left behind
-	left    atomic.Int64   // attempts left behind
+	pool    sync.WaitGroup // goroutines that loops and steps run on
+	idle    chan func()    // to one that has nothing to do
+	idlers  atomic.Int64
+	left    atomic.Int64 // attempts left behind
 
 	mu       sync.Mutex // guards what follows
 	entries  map[int64]*entry
@@ -58,6 +60,8 @@ type executor struct {
 // is all there is of it in memory.
 type entry struct {
 	ex   *executor
+	cfg  *runConfig
+	work func()     // loop, as a value
 	mu   sync.Mutex // guards inbox, busy, row, elem
 	row  *journal.Run
 	busy bool // a loop is at work
@@ -139,6 +143,7 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 		ex.log = ex.opts.Logger
 	}
 	ex.slots = make(chan struct{}, ex.opts.maxSteps())
+	ex.idle = make(chan func())
 	ex.reader = &reader{st: st, defs: defs, codec: ex.opts.Codec, watch: ex.watch}
 	ex.life, ex.end = context.WithCancelCause(context.Background())
 	ex.commits, ex.cut = context.WithCancel(context.Background())
@@ -198,7 +203,12 @@ func (ex *executor) Close(ctx context.Context) error {
 	ex.mu.Unlock()
 	grace, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	waitFor(grace, ex.strays.Wait)
+	for ex.left.Load() > 0 && grace.Err() == nil {
+		_ = plainSleep(grace, env{}, time.Millisecond)
+	}
+	if ex.left.Load() == 0 && len(problems) == 0 {
+		waitFor(grace, ex.pool.Wait)
+	}
 	if n := ex.left.Load(); n > 0 {
 		problems = append(problems, fmt.Sprintf("%d steps that were given up are still running", n))
 	}
@@ -273,14 +283,12 @@ func (ex *executor) deliver(e *entry, in ...*incoming) {
 	// to be recorded. Close waits for the steps first.
 	ex.loops.Add(1)
 	ex.mu.Unlock()
-	go func() {
-		defer ex.loops.Done()
-		e.loop()
-	}()
+	ex.spawn(e.work)
 }
 
 // loop works off an entry's inbox.
 func (e *entry) loop() {
+	defer e.ex.loops.Done()
 	for {
 		e.mu.Lock()
 		batch := e.in
@@ -491,26 +499,59 @@ func (ex *executor) observe(row *journal.Run, o Observation) {
 		o.At = time.Now()
 	}
 	if o.Trace == "" {
-		var cfg runConfig
-		_ = json.Unmarshal(row.Config, &cfg)
-		o.Trace = cfg.Trace
+		o.Trace = configOf(row).Trace
 	}
 	ex.opts.Observer.Observe(o)
 }
 
 // leftBehind keeps count of a step that was given up but goes on.
-func (ex *executor) leftBehind(a *attempt, wait func() error) {
+func (ex *executor) leftBehind(a *attempt) {
 	ex.left.Add(1)
 	ex.log.Warn("a step does not stop; its result will be dropped", "step", a.info.Step, "run_id", a.info.RunID, "attempt", a.info.Attempt)
-	ex.strays.Go(func() {
-		err := wait()
-		ex.left.Add(-1)
-		n := &journal.Note{Kind: "dropped", Call: a.info.Call, Attempt: a.info.Attempt, Text: "it returned after it had been given up", Failure: toFailure(toError(err))}
-		ex.work(func() {
-			ex.mu.Lock()
-			e := ex.byRun[a.info.RunID]
-			ex.mu.Unlock()
-			ex.deliver(e, &incoming{note: n})
-		})
+}
+
+// cameBack notes the late outcome of a step that was left behind.
+func (ex *executor) cameBack(a *attempt, err error) {
+	ex.left.Add(-1)
+	n := &journal.Note{Kind: "dropped", Call: a.info.Call, Attempt: a.info.Attempt, Text: "it returned after it had been given up", Failure: toFailure(toError(err))}
+	ex.work(func() {
+		ex.mu.Lock()
+		e := ex.byRun[a.info.RunID]
+		ex.mu.Unlock()
+		ex.deliver(e, &incoming{note: n})
 	})
+}
+
+// maxIdle is how many goroutines are kept for the next loop or step: one with
+// a grown stack starts several times faster than a new one.
+const maxIdle = 64
+
+// spawn runs fn on a goroutine of its own. Whoever calls it accounts for fn.
+func (ex *executor) spawn(fn func()) {
+	select {
+	case ex.idle <- fn:
+	default:
+		ex.pool.Add(1)
+		go func() {
+			defer ex.pool.Done()
+			ex.worker(fn)
+		}()
+	}
+}
+
+func (ex *executor) worker(fn func()) {
+	for {
+		fn()
+		if ex.idlers.Add(1) > maxIdle {
+			ex.idlers.Add(-1)
+			return
+		}
+		select {
+		case fn = <-ex.idle:
+			ex.idlers.Add(-1)
+		case <-ex.life.Done():
+			ex.idlers.Add(-1)
+			return
+		}
+	}
 }

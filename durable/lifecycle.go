@@ -153,12 +153,20 @@ func pendOf(jr *journal.Row, evs []*journal.Event) []pending {
 	return out
 }
 
+// configOf reads what a run was started with.
+func configOf(row *journal.Run) *runConfig {
+	cfg := &runConfig{}
+	if len(row.Config) > 0 {
+		_ = json.Unmarshal(row.Config, cfg)
+	}
+	return cfg
+}
+
 // admitRun puts an unfinished run into the index.
 func (ex *executor) admitRun(row *journal.Run, pend []pending) *entry {
-	e := &entry{ex: ex, row: row, open: map[string]*openCall{}, pend: pend}
-	var cfg runConfig
-	_ = json.Unmarshal(row.Config, &cfg)
-	e.startA = cfg.StartAt
+	e := &entry{ex: ex, row: row, cfg: configOf(row), open: map[string]*openCall{}, pend: pend}
+	e.work = e.loop
+	e.startA = e.cfg.StartAt
 	if row.Deadline > 0 {
 		e.deadline = ex.timers.add(row.Deadline, func() {
 			ex.deliver(e, &incoming{ctl: func(e *entry) {
@@ -328,8 +336,7 @@ func (ex *executor) unreadable(e *entry, oc *openCall, err error) {
 func (ex *executor) newChild(parent *journal.Run, oc *openCall, in json.RawMessage) (*journal.Run, error) {
 	var spec childSpec
 	_ = json.Unmarshal(oc.call.Options, &spec)
-	var pcfg runConfig
-	_ = json.Unmarshal(parent.Config, &pcfg)
+	pcfg := configOf(parent)
 	id := spec.ID
 	if id == "" {
 		id = parent.WorkflowID + "/" + parent.RunID[:8] + "/" + oc.call.ID

@@ -347,7 +347,7 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 			return no, nil
 		}
 		// A finished run answers from a replay of its own.
-		tmp := &entry{ex: ex, row: row, open: map[string]*openCall{}}
+		tmp := &entry{ex: ex, row: row, cfg: configOf(row), open: map[string]*openCall{}}
 		if !ex.work(func() {
 			r, _, p := ex.rebuild(tmp, row)
 			if p != nil {
@@ -565,8 +565,7 @@ func (ex *executor) complete(ctx context.Context, req *Request) (*Reply, error) 
 }
 
 func rightToken(row *journal.Run, call, secret string) bool {
-	var cfg runConfig
-	_ = json.Unmarshal(row.Config, &cfg)
+	cfg := configOf(row)
 	return subtle.ConstantTimeCompare([]byte(secret), []byte(callbackSecret(cfg.Secret, call))) == 1
 }
 

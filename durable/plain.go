@@ -85,7 +85,10 @@ func runPlainStep(ctx context.Context, name string, fn stepFn, o StepOptions, in
 	began := time.Now()
 	for n := 1; ; n++ {
 		a := &attempt{stopped: make(chan struct{}), info: StepInfo{Step: name, Attempt: n, Started: time.Now()}}
-		out, err := a.run(ctx, fn, in, spec.within(began, time.Now()))
+		var out json.RawMessage
+		done := make(chan error, 1)
+		go a.run(ctx, fn, in, spec.within(began, time.Now()), func(b json.RawMessage, err error) { out = b; done <- err })
+		err := <-done
 		if err == nil {
 			return out, nil
 		}

@@ -160,10 +160,10 @@ func (rd *reader) describe(req *Request) *Reply {
 			switch {
 			case c.call.Kind == kindQuestion && open[c.call.ID] != nil:
 				w.Text = fmt.Sprintf("for a person: %s", openText(rd.codec, open[c.call.ID].Text))
-			case c.call.Kind == kindStep && c.due > 0:
-				w.Text = fmt.Sprintf("for attempt %d of step %s at %s", c.attempt+1, c.call.Name, w.Due.Format(time.RFC3339))
 			case c.call.Kind == kindStep && rd.defs != nil && rd.defs.steps[c.call.Name] == nil:
 				w.Text = fmt.Sprintf("for step %s, which this program does not define: deploy one that does", c.call.Name)
+			case c.call.Kind == kindStep && c.due > 0:
+				w.Text = fmt.Sprintf("for attempt %d of step %s at %s", c.attempt+1, c.call.Name, w.Due.Format(time.RFC3339))
 			case c.call.Kind == kindStep:
 				w.Text = fmt.Sprintf("for step %s to end", c.call.Name)
 			case c.call.Kind == kindTimer:
