@@ -3,7 +3,6 @@ package mcpserve
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"regexp"
 	"sync"
 
@@ -65,13 +64,15 @@ func actorOf(t *auth.TokenInfo) durable.Actor {
 	return durable.Actor{Name: t.UserID, Owner: t.UserID}
 }
 
+var isTraceparent = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
 // traceparent is the W3C trace context of a request, in _meta or in a header.
 func traceparent(req *mcp.CallToolRequest) string {
 	tp, _ := req.Params.Meta["traceparent"].(string)
 	if tp == "" && req.Extra != nil {
-		tp = http.Header(req.Extra.Header).Get("Traceparent")
+		tp = req.Extra.Header.Get("Traceparent")
 	}
-	if ok, _ := regexp.MatchString(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`, tp); !ok {
+	if len(tp) != 55 || !isTraceparent.MatchString(tp) {
 		return ""
 	}
 	return tp

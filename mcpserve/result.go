@@ -61,8 +61,8 @@ func typed(err error) *toolError {
 		e.Type = string(run.State)
 		if run.Err != nil {
 			e.Details = run.Err.Details
-			if run.State == durable.Failed {
-				e.Type = run.Err.Type
+			if run.State == durable.Failed && run.Err.Type != "error" {
+				e.Type = run.Err.Type // the application's own word
 			}
 		}
 	case errors.As(err, &blocked):
