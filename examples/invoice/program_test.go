@@ -73,6 +73,46 @@ func TestRejectedIsFinal(t *testing.T) {
 	checkBook(t, s.book())
 }
 
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	s := started(t, "stdio", t.TempDir())
+	inv := sample(t, "INV-100")
+	inv["lines"].([]any)[1].(map[string]any)["due_date"] = "2999-01-01"
+	ids := s.begin(t, inv)
+	s.await(t, ids, "PENDING-APPROVAL")
+	s.must(t, "approve_invoice", ids)
+	err := eventually(t.Context(), func() (bool, error) {
+		booked, err := readBook(s.book())
+		return len(booked) == 1, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.await(t, ids, "PAYING") // and for centuries
+	s.must(t, "workflows-cancel", ids)
+	err = eventually(t.Context(), func() (bool, error) {
+		out, err := s.call(t.Context(), "invoice_status", ids)
+		return out["status"] == "cancelled", err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkBook(t, s.book(), "Widget A")
+}
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	s := started(t, "http", t.TempDir(), "-db", ":memory:")
+	ids := s.begin(t, sample(t, "INV-100"))
+	s.await(t, ids, "PENDING-APPROVAL")
+	s.must(t, "approve_invoice", ids)
+	s.await(t, ids, "PAID")
+	checkBook(t, s.book(), "Widget A", "Widget B")
+	if _, err := os.Stat(s.db()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("-db :memory: left a file: %v", err)
+	}
+}
+
 func TestInsufficientFundsIsNotRetried(t *testing.T) {
 	t.Parallel()
 	s := started(t, "stdio", t.TempDir(), "-fail-payment", "INSUFFICIENT_FUNDS")
