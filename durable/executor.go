@@ -29,19 +29,20 @@ type executor struct {
 	reader *reader
 	timers *timers
 
-	life    context.Context // ends when the executor stops
-	end     context.CancelCauseFunc
-	commits context.Context // what commits wait under; ends after life
-	cut     context.CancelFunc
-	steps   sync.WaitGroup // attempts
-	loops   sync.WaitGroup // loops and other work on behalf of runs
-	slots   chan struct{}  // places for steps
-	atWork  atomic.Int64
-	queued  atomic.Int64
-	pool    sync.WaitGroup // goroutines that loops and steps run on
-	idle    chan func()    // to one that has nothing to do
-	idlers  atomic.Int64
-	left    atomic.Int64 // attempts left behind
+	life     context.Context // ends when the executor stops
+	end      context.CancelCauseFunc
+	commits  context.Context // what commits wait under; ends after life
+	cut      context.CancelFunc
+	steps    sync.WaitGroup // attempts
+	loops    sync.WaitGroup // loops and other work on behalf of runs
+	policies sync.Map       // *stepIdentity → *resolved
+	slots    chan struct{}  // places for steps
+	atWork   atomic.Int64
+	queued   atomic.Int64
+	pool     sync.WaitGroup // goroutines that loops and steps run on
+	idle     chan func()    // to one that has nothing to do
+	idlers   atomic.Int64
+	left     atomic.Int64 // attempts left behind
 
 	mu       sync.Mutex // guards what follows
 	entries  map[int64]*entry

@@ -49,7 +49,7 @@ func (r *run) carryOn(c *continueError) error {
 	next.Key = ""
 	next.State, next.Problem, next.Paused = string(Running), nil, nil
 	next.Scope = effectKey(r.row.Scope, fmt.Sprintf("continued/%d", cfg.Counter))
-	next.Digest = digest(append([]byte(r.def.name+"\x00"), in...))
+	next.Digest = startDigest(r.def.name, in)
 	next.Next, next.Turns, next.Deaths, next.Last, next.From, next.Closed = "", 0, 0, 0, 0, 0
 	next.Result, next.Failure = nil, nil
 	r.next = &next

@@ -106,11 +106,32 @@ func (ex *executor) checkSize(n int, what, name string) error {
 	return fmt.Errorf("%s %q has %d bytes, the limit is %d: %w: put it into a blob and pass on its digest", what, name, n, ex.opts.maxPayload(), ErrTooLarge)
 }
 
-func (ex *executor) resolve(step string, o *StepOptions) (*stepSpec, error) {
+// resolved is the policy of a step's calls, and its recorded form.
+type resolved struct {
+	spec *stepSpec
+	json json.RawMessage
+}
+
+// policy resolves the options of a step. Those that it declares are resolved
+// once.
+func (ex *executor) policy(step *stepIdentity, o *StepOptions, varied bool) (*resolved, error) {
+	if !varied {
+		if p, ok := ex.policies.Load(step); ok {
+			return p.(*resolved), nil
+		}
+	}
 	if o.Queue != "" || o.Affinity != "" {
 		return nil, fmt.Errorf("options Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
 	}
-	return resolvePolicy(step, o, ex.opts.Policies)
+	spec, err := resolvePolicy(step.name, o, ex.opts.Policies)
+	if err != nil {
+		return nil, err
+	}
+	p := &resolved{spec, jsonOf(spec)}
+	if !varied {
+		ex.policies.Store(step, p)
+	}
+	return p, nil
 }
 
 // propagate puts what a run was started with into its context.

@@ -126,6 +126,7 @@ type callSpec struct {
 	due        int64
 	input      json.RawMessage // plain
 	opts       any
+	step       *resolved // instead of opts, of a step
 	ask        *journal.Ask
 }
 
@@ -135,7 +136,6 @@ type future struct {
 	ctx    context.Context // whose cancel reaches the call
 	spec   callSpec
 	id     string
-	opts   json.RawMessage
 	seq    int
 	done   bool
 	given  bool // given up: no outcome will come
@@ -234,7 +234,7 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 		if spec.input != nil && want.Digest != "" && want.Digest != digest(spec.input) {
 			r.drifted = true
 		}
-		f.spec.due, f.opts = want.Due, want.Options
+		f.spec.due = want.Due
 		if spec.kind == kindSideEffect {
 			f.done = true
 			f.value = r.open1(want.Payload)
@@ -255,9 +255,11 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 	if spec.kind == kindStep || spec.kind == kindChild {
 		jc.Key = effectKey(r.row.Scope, f.id)
 	}
-	if spec.opts != nil {
-		jc.Options, _ = json.Marshal(spec.opts)
-		f.opts = jc.Options
+	switch {
+	case spec.step != nil:
+		jc.Options = spec.step.json
+	case spec.opts != nil:
+		jc.Options = jsonOf(spec.opts)
 	}
 	r.turn.entry.Calls = append(r.turn.entry.Calls, jc)
 	if spec.kind == kindSideEffect {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,6 +82,9 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 		}
 		s.id = req.Name + "-" + newUUID()
 	}
+	if s.key != "" && s.owner != "" {
+		s.key = s.owner + "\x1f" + s.key // two owners may have the same key
+	}
 	if len(s.id) > 500 {
 		return refuse(ErrBadInput, Ref{}, "start workflow %q: the id has %d characters, the limit is 500", req.Name, len(s.id)), nil
 	}
@@ -111,12 +115,26 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 	return &Reply{Ref: refOf(row), Existing: existing}, nil
 }
 
+// startDigest identifies what a run was started with: the order of fields and
+// white space do not matter.
+func startDigest(name string, in json.RawMessage) string {
+	d := json.NewDecoder(bytes.NewReader(in))
+	d.UseNumber()
+	var v any
+	if d.Decode(&v) == nil {
+		if b, err := json.Marshal(v); err == nil {
+			in = b
+		}
+	}
+	return digest(append([]byte(name+"\x00"), in...))
+}
+
 // create makes a run, or finds the one that is meant. Starts of one id come
 // one at a time.
 func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 	unlock := ex.lockID(s.id, s.key)
 	defer unlock()
-	sum := digest(append([]byte(s.name+"\x00"), s.input...))
+	sum := startDigest(s.name, s.input)
 	same := func(row *journal.Run) (*journal.Run, bool, error) {
 		if row.Digest == sum && row.Name == s.name && (s.owner == "" || row.Owner == s.owner) && s.parent == nil {
 			return row, true, nil

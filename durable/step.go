@@ -15,6 +15,8 @@ type Step[In, Out any] struct {
 	def  *stepIdentity
 	fn   func(context.Context, In) (Out, error)
 	opts StepOptions
+	// varied is set by With: the options are not the declared ones.
+	varied bool
 }
 
 // stepIdentity is shared by a step, its bindings and its variants.
@@ -151,6 +153,7 @@ func (o *StepOptions) check() error {
 // empty Retry, Title or Description keeps the declared one.
 func (s *Step[In, Out]) With(o *StepOptions) *Step[In, Out] {
 	v := *s
+	v.varied = true
 	if o != nil {
 		declared := s.opts
 		v.opts = *o
@@ -207,7 +210,7 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		})}
 	}
 	r := e.run
-	var spec *stepSpec
+	var spec *resolved
 	if !r.recorded() {
 		if s.function(r.ex) == nil {
 			return fail(fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined))
@@ -215,11 +218,11 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		if err := r.ex.checkSize(len(raw), "the input of step", s.def.name); err != nil {
 			return fail(err)
 		}
-		if spec, err = r.ex.resolve(s.def.name, &s.opts); err != nil {
+		if spec, err = r.ex.policy(s.def, &s.opts, s.varied); err != nil {
 			return fail(fmt.Errorf("step %q: %w", s.def.name, err))
 		}
 	}
-	f := r.issue(ctx, callSpec{kind: kindStep, name: s.def.name, input: raw, opts: spec})
+	f := r.issue(ctx, callSpec{kind: kindStep, name: s.def.name, input: raw, step: spec})
 	if s.opts.Abandon {
 		f.cancel = cancelDrops
 	}

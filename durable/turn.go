@@ -297,6 +297,9 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	for _, c := range t.entry.Calls {
 		if fresh[c.ID] && !closed[c.ID] {
 			oc := &openCall{call: c, row: jr.ID, at: now, due: c.Due}
+			if f := r.open[c.ID]; f != nil && f.spec.step != nil {
+				oc.spec = f.spec.step.spec
+			}
 			e.open[c.ID] = oc
 			e.launch(oc)
 		}

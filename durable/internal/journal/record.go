@@ -182,7 +182,7 @@ func Encode(run int64, kind string, e *Entry) (*Row, error) {
 	if e.End != nil {
 		e.End.Span = put(e.End.Payload)
 	}
-	head, err := json.Marshal(e)
+	head, err := e.appendJSON(make([]byte, 0, 256+192*(len(e.Events)+len(e.Calls))))
 	if err != nil {
 		return nil, fmt.Errorf("encode journal entry: %w", err)
 	}
