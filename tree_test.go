@@ -31,7 +31,8 @@ type layer struct {
 }
 
 var layers = []layer{
-	{"durable", []string{"durable/internal/..."}, []string{"go.uber.org/goleak", "pgregory.net/rapid"}},
+	{"durable", []string{"durable/internal/..."}, []string{"durable/durabletest", "go.uber.org/goleak", "pgregory.net/rapid"}},
+	{"durable/durabletest", []string{"durable", "durable/internal/..."}, []string{"go.uber.org/goleak"}},
 	{"durable/internal/...", []string{"durable/internal/..."}, nil},
 	{"durable/localengine", []string{"durable", "durable/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, []string{"go.uber.org/goleak", "pgregory.net/rapid"}},
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},

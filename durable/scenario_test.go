@@ -11,41 +11,14 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/durabletest"
 )
 
-// modes are the ways in which every scenario runs: as usual, and paranoid,
-// where each run is put away and replayed after every turn.
-var modes = []struct {
-	name string
-	opts durable.Options
-}{
-	{"awake", durable.Options{}},
-	{"paranoid", durable.Options{MaxAwake: -1}},
-}
-
-// scenario runs fn in each mode, in a bubble where time is virtual.
+// scenario runs fn in each mode of durabletest, in a bubble where time is
+// virtual.
 func scenario(t *testing.T, fn func(t *testing.T, open func(defs ...durable.Definer) *durable.Engine)) {
 	t.Helper()
-	for _, m := range modes {
-		t.Run(m.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				fn(t, func(defs ...durable.Definer) *durable.Engine {
-					t.Helper()
-					o := m.opts
-					e, err := durable.NewMemory(t.Context(), &o, defs...)
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() {
-						if err := e.Close(context.Background()); err != nil {
-							t.Errorf("Close: %v", err)
-						}
-					})
-					return e
-				})
-			})
-		})
-	}
+	durabletest.Modes(t, func(t *testing.T, open durabletest.Open) { fn(t, open) })
 }
 
 func must[T any](t *testing.T) func(v T, err error) T {

@@ -13,17 +13,18 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/durabletest"
 )
 
 // scenarioWith is scenario with options of one's own on top of the mode's.
 func scenarioWith(t *testing.T, with func(o *durable.Options), fn func(t *testing.T, open func(defs ...durable.Definer) *durable.Engine)) {
 	t.Helper()
-	for _, m := range modes {
-		t.Run(m.name, func(t *testing.T) {
+	for _, m := range durabletest.All() {
+		t.Run(m.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fn(t, func(defs ...durable.Definer) *durable.Engine {
 					t.Helper()
-					o := m.opts
+					o := m.Options
 					o.Logger = slog.New(slog.DiscardHandler)
 					with(&o)
 					e, err := durable.NewMemory(t.Context(), &o, defs...)
