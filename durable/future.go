@@ -89,7 +89,7 @@ func SideEffect[T any](ctx context.Context, fn func() T) (T, error) {
 	}
 	r := e.run
 	var raw json.RawMessage
-	if !r.replaying {
+	if !r.recorded(kindSideEffect, "", nil) {
 		v := func() T {
 			r.reading = true
 			defer func() { r.reading = false }()

@@ -208,8 +208,15 @@ func (r *run) stop(kind, text string) {
 // recorded reports whether the next call of the current coroutine is one that
 // the history has: it was checked when it was made, and what is defined or
 // allowed today does not matter to it.
-func (r *run) recorded() bool {
-	return r.replaying && len(r.expect) > 0 && r.expect[0].ID == r.cur.path+"/"+strconv.Itoa(r.cur.ordinal+1)
+//
+// A call that was refused when it was made left nothing: the one that came
+// after it has its id. So kind, name and input (where it is given) must fit.
+func (r *run) recorded(kind, name string, in json.RawMessage) bool {
+	if !r.replaying || len(r.expect) == 0 {
+		return false
+	}
+	w := r.expect[0]
+	return w.ID == r.cur.path+"/"+strconv.Itoa(r.cur.ordinal+1) && w.Kind == kind && w.Name == name && (in == nil || w.Digest == digest(in))
 }
 
 // issue makes a call in the current coroutine. In a replay it is held against

@@ -211,7 +211,7 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 	}
 	r := e.run
 	var spec *resolved
-	if !r.recorded() {
+	if !r.recorded(kindStep, s.def.name, raw) {
 		if s.function(r.ex) == nil {
 			return fail(fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined))
 		}

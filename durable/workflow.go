@@ -194,7 +194,7 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 	r := e.run
 	def := r.ex.defs.wfs[w.name]
 	opts := childSpec{}
-	if !r.recorded() {
+	if !r.recorded(kindChild, w.name, raw) {
 		if def == nil {
 			return nil, fmt.Errorf("child workflow %q: %w", w.name, ErrNotDefined)
 		}
