@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 
 // server is the built program, and a real MCP client connected to it.
 type server struct {
+	t         *testing.T
 	transport string // stdio or http
 	dir       string
 	args      []string
@@ -55,7 +56,7 @@ type server struct {
 
 // newServer prepares a server on the files of dir; start starts it.
 func newServer(t *testing.T, transport, dir string, args ...string) *server {
-	s := &server{transport: transport, dir: dir, args: args, stderr: new(output)}
+	s := &server{t: t, transport: transport, dir: dir, args: args, stderr: new(output)}
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() {
@@ -155,8 +156,14 @@ func (s *server) kill() {
 	if s.session != nil {
 		_ = s.session.Close()
 	}
+	if bad := trouble.Find(s.stderr.Bytes()); bad != nil {
+		s.t.Errorf("the %s server said %q:\n%s", s.transport, bad, s.stderr.Bytes())
+	}
 	s.cmd, s.session = nil, nil
 }
+
+// trouble is what no server may say, however often it is killed.
+var trouble = regexp.MustCompile(`panic:|DATA RACE|level=ERROR`)
 
 // gone reports whether the process has ended.
 func (s *server) gone() bool {
