@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -172,15 +173,24 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 	if e.run == nil {
 		// Plain Go: the value still makes the round trip that it would make.
 		call := func() (json.RawMessage, error) {
-			in, err := decode[In](raw)
-			if err != nil {
-				return nil, err
+			for raw := raw; ; {
+				in, err := decode[In](raw)
+				if err != nil {
+					return nil, err
+				}
+				out, err := w.fn(ctx, in)
+				var again *continueError
+				switch {
+				case errors.As(err, &again):
+					if raw, err = encode(again.in); err != nil {
+						return nil, fmt.Errorf("continue as new: %w", err)
+					}
+				case err != nil:
+					return nil, &RunError{WorkflowID: w.name, State: Failed, Err: toError(err)}
+				default:
+					return encode(out)
+				}
 			}
-			out, err := w.fn(ctx, in)
-			if err != nil {
-				return nil, &RunError{WorkflowID: w.name, State: Failed, Err: toError(err)}
-			}
-			return encode(out)
 		}
 		return &Child[Out]{Future: Future[Out]{plain: finished(call())}}, nil
 	}
