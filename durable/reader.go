@@ -158,6 +158,8 @@ func (rd *reader) describe(req *Request) *Reply {
 		for _, c := range calls {
 			w := Wait{Call: c.call.ID, Kind: c.call.Kind, Name: c.call.Name, Since: microTime(c.at), Due: microTime(c.due), Attempt: c.attempt, Failure: fromFailure(c.failure)}
 			switch {
+			case c.over:
+				w.Text = fmt.Sprintf("for its turn: the outcome of %s %s is there", c.call.Kind, c.call.Name)
 			case c.call.Kind == kindQuestion && open[c.call.ID] != nil:
 				w.Text = fmt.Sprintf("for a person: %s", openText(rd.codec, open[c.call.ID].Text))
 			case c.call.Kind == kindStep && rd.defs != nil && rd.defs.steps[c.call.Name] == nil:
