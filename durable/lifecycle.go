@@ -12,8 +12,13 @@ import (
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
-// seenKept is how many signal ids are carried over continue-as-new.
-const seenKept = 1000
+const (
+	// seenKept is how many ids of signals and answers of updates are carried
+	// over continue-as-new; answers only as far as they have repliesKept bytes
+	// in all.
+	seenKept    = 1000
+	repliesKept = 256 << 10
+)
 
 // carryOn prepares the run that continues this one. Its error goes to the
 // code's caller: the run fails with it.
@@ -38,6 +43,15 @@ func (r *run) carryOn(c *continueError) error {
 	if n := len(cfg.Seen); n > seenKept {
 		cfg.Seen = cfg.Seen[n-seenKept:]
 	}
+	cfg.Replies = nil
+	for i, size := len(r.replyOrder)-1, 0; i >= 0 && len(cfg.Replies) < seenKept; i-- {
+		rep := r.replyOrder[i]
+		if size += len(rep.Payload) + len(rep.ID); size > repliesKept {
+			break
+		}
+		cfg.Replies = append(cfg.Replies, carriedReply{ID: rep.ID, Payload: rep.Payload, Failure: rep.Failure})
+	}
+	slices.Reverse(cfg.Replies)
 	for _, name := range sortedKeys(r.mail) {
 		for _, l := range r.mail[name].letters {
 			cfg.Carried = append(cfg.Carried, carriedSignal{Name: name, ID: l.id, By: l.by, Payload: l.payload})

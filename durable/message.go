@@ -390,7 +390,7 @@ func (r *run) handle(ev *journal.Event) {
 			r.stop("payload", fmt.Sprintf("the codec cannot encode the answer of update %q: %v", ev.Name, err))
 		}
 		delete(r.handling, ev.ID)
-		r.replies[ev.ID] = rep
+		r.answered(rep)
 		r.turn.entry.Replies = append(r.turn.entry.Replies, rep)
 		r.turn.answers = append(r.turn.answers, answer{ev.ID, rep})
 	})

@@ -58,7 +58,8 @@ type run struct {
 	updates       map[string]updateHandler
 	queries       map[string]func(json.RawMessage) (json.RawMessage, error)
 	replies       map[string]*journal.Reply // finished updates
-	handling      map[string]bool           // accepted updates at work
+	replyOrder    []*journal.Reply
+	handling      map[string]bool // accepted updates at work
 	marks         map[string]int
 	asked         map[string]int // Version answers that are not recorded
 	rands         map[string]*stream
@@ -92,6 +93,7 @@ type runConfig struct {
 	Counter int              `json:"counter,omitempty"` // how often
 	Seen    []string         `json:"seen,omitempty"`    // signal ids
 	Carried []carriedSignal  `json:"carried,omitempty"` // unread signals
+	Replies []carriedReply   `json:"replies,omitempty"` // answers of updates, newest last
 	Offsets map[string]int64 `json:"offsets,omitempty"` // of streams
 }
 
@@ -100,6 +102,12 @@ type carriedSignal struct {
 	ID      string `json:"id,omitempty"`
 	By      string `json:"by,omitempty"`
 	Payload []byte `json:"payload,omitempty"` // as stored
+}
+
+type carriedReply struct {
+	ID      string           `json:"id"`
+	Payload []byte           `json:"payload,omitempty"` // as stored
+	Failure *journal.Failure `json:"fail,omitempty"`
 }
 
 // turn is what the code does with a batch of events: one entry of the journal
@@ -180,6 +188,9 @@ func newRun(ent *entry, row *journal.Run, def *workflowDef) (*run, error) {
 	for _, c := range r.cfg.Carried {
 		r.mailbox(c.Name).put(letter{id: c.ID, by: c.By, payload: c.Payload})
 		r.remember(c.ID)
+	}
+	for _, c := range r.cfg.Replies {
+		r.answered(&journal.Reply{ID: c.ID, Payload: c.Payload, Failure: c.Failure})
 	}
 	base := r.ex.propagate(context.Background(), &r.cfg)
 	r.ctx, r.root = newScope(base, r, time.Time{})
@@ -468,6 +479,12 @@ func (r *run) replay(e *journal.Entry, events []*journal.Event) {
 	}
 	r.replaying = false
 	r.turn = nil
+}
+
+// answered keeps the answer of an update for those who ask again.
+func (r *run) answered(rep *journal.Reply) {
+	r.replies[rep.ID] = rep
+	r.replyOrder = append(r.replyOrder, rep)
 }
 
 // remember keeps the ids of signals, so that the same one again is ignored.

@@ -107,6 +107,9 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start workflow %q: %w", req.Name, err)
 	}
+	if existing && s.signal != nil && State(row.State).Done() && !ex.hasSignal(row, s.signal.ID) {
+		return refuse(ErrFinished, refOf(row), "start workflow %q: run %v has ended (%s) and cannot take the signal %q any more", req.Name, refOf(row), row.State, s.signal.Name), nil
+	}
 	if existing && s.signal != nil && !State(row.State).Done() {
 		if rep, err := ex.signal(ctx, &Request{Op: opSignal, ID: s.signal.ID, Ref: Ref{WorkflowID: row.WorkflowID}, Name: s.signal.Name, Payload: s.signal.Payload, Actor: req.Actor}); err != nil || rep.Err != nil {
 			return rep, err
@@ -127,6 +130,26 @@ func startDigest(name string, in json.RawMessage) string {
 		}
 	}
 	return digest(append([]byte(name+"\x00"), in...))
+}
+
+// hasSignal reports whether a signal of that id ever reached the run.
+func (ex *executor) hasSignal(row *journal.Run, id string) bool {
+	rows, err := ex.st.Rows(row.Last, 0)
+	if err != nil {
+		return false
+	}
+	for _, jr := range rows {
+		e, err := journal.Decode(jr)
+		if err != nil {
+			return false
+		}
+		for _, ev := range e.Events {
+			if ev.Kind == journal.Signaled && ev.ID == id {
+				return true
+			}
+		}
+	}
+	return slices.Contains(configOf(row).Seen, id)
 }
 
 // create makes a run, or finds the one that is meant. Starts of one id come

@@ -134,7 +134,7 @@ func (b *backend) lead(ctx context.Context, lk *lock) error {
 	}
 	exec, err := durable.NewExecutor(ctx, b.st, b.defs, &b.opts.Engine)
 	if err != nil {
-		return errors.Join(err, b.st.disclaim())
+		return errors.Join(explain(b.path, err), b.st.disclaim())
 	}
 	in := newInbox(b.st, exec)
 	b.mu.Lock()
@@ -149,6 +149,7 @@ func (b *backend) run(ctx context.Context) {
 	defer close(b.done)
 	log := b.opts.log()
 	var warned time.Time
+	sick := false
 	for {
 		b.mu.RLock()
 		lk := b.lk
@@ -163,7 +164,14 @@ func (b *backend) run(ctx context.Context) {
 		switch {
 		case lk != nil:
 			w := b.st.committer()
-			if err := errors.Join(lk.check(), sameFile(b.path, w.ident, "the database")); err != nil && w.health() == nil {
+			if err := w.health(); err != nil && !sick {
+				sick = true
+				log.Warn("nothing can be written", "err", err)
+			} else if err == nil && sick {
+				sick = false
+				log.Info("the file can be written again", "file", b.path)
+			}
+			if err := errors.Join(lk.check(), b.st.intact()); err != nil && w.health() == nil {
 				log.Error("the file was taken away", "err", err)
 				w.kill(err)
 			}
@@ -182,7 +190,7 @@ func (b *backend) takeOver(ctx context.Context) error {
 	if lk == nil {
 		return err
 	}
-	if err := sameFile(b.path, b.st.ident, "the database"); err != nil {
+	if err := b.st.intact(); err != nil {
 		return errors.Join(err, lk.release())
 	}
 	if err := b.lead(ctx, lk); err != nil {

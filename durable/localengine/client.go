@@ -66,6 +66,9 @@ func (cl *client) do(ctx context.Context, req *durable.Request) (*durable.Reply,
 			}
 			return &rep, nil
 		}
+		if err := cl.st.intact(); err != nil {
+			return nil, fmt.Errorf("%s: %w", req.Op, err)
+		}
 		if err := cl.w.wait(ctx, soon); err != nil {
 			if ctx.Err() == nil {
 				return nil, fmt.Errorf("%s: %w", req.Op, durable.ErrClosed)

@@ -20,8 +20,8 @@ const (
 	batchTime = 5 * time.Millisecond
 	// batchBytes bounds the payloads of a batch of more than one.
 	batchBytes = 16 << 20
-	// The file is looked for this often, at most: what is acknowledged must
-	// not be in a file that somebody removed.
+	// The files are looked for this often, at most: what is acknowledged must
+	// not be in one that somebody removed.
 	identEvery = 10 * time.Millisecond
 )
 
@@ -58,10 +58,10 @@ func (o *op) bytes() int {
 // transactions; its goroutine takes all that wait and commits them with one
 // flush.
 type committer struct {
-	path  string
-	ident os.FileInfo
-	epoch int64
-	c     *conn // of the goroutine run
+	path   string
+	intact func() error // of the store
+	epoch  int64
+	c      *conn // of the goroutine run
 
 	// Of the goroutine run.
 	row    int64 // the last journal id given
@@ -322,7 +322,7 @@ func (w *committer) die(err error, batch []*op) {
 // kill ends writing from outside of the goroutine run.
 func (w *committer) kill(err error) { w.die(err, nil) }
 
-// look makes sure that the file is still the one at its path.
+// look makes sure that the files are still those at their paths.
 func (w *committer) look(now time.Time) error {
 	w.mu.Lock()
 	dead := w.dead
@@ -334,7 +334,7 @@ func (w *committer) look(now time.Time) error {
 		return nil
 	}
 	w.looked = now
-	return sameFile(w.path, w.ident, "the database")
+	return w.intact()
 }
 
 // sameFile says that a file was removed or replaced under us.

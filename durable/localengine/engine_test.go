@@ -382,10 +382,11 @@ func TestClientOnly(t *testing.T) {
 	result(t, eng.Run("one", ""), "did x, did z, 0")
 }
 
-// Somebody removes the file, or the lock file, of a working owner.
+// Somebody removes one of the files of a working owner. What it acknowledged
+// from then on would be lost with it.
 func TestRemovedUnderUs(t *testing.T) {
 	t.Parallel()
-	for _, what := range []string{"", "-lock"} {
+	for _, what := range []string{"", "-wal", "-shm", "-lock"} {
 		path := filepath.Join(t.TempDir(), "a.db")
 		eng := openEngine(t, path, nil)
 		if _, err := job.Start(t.Context(), eng, "x", nil); err != nil {

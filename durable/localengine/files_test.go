@@ -140,6 +140,19 @@ func TestOpenMissingDirectory(t *testing.T) {
 	t.Log(err)
 }
 
+// The file has all tables, but one is not as its version says.
+func TestMissingColumn(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.db")
+	ours(t, path)
+	sqlFile(t, path, "ALTER TABLE runs DROP COLUMN memo")
+	_, err := localengine.Open(t.Context(), path, nil)
+	var fe *localengine.FileError
+	if !errors.Is(err, localengine.ErrCorrupt) || !errors.As(err, &fe) || fe.Path == "" || fe.Text == "" {
+		t.Errorf("Open = %v, want ErrCorrupt with path and remedy", err)
+	}
+}
+
 // An empty file, and one that a crash left without tables, are made ours.
 func TestOpenEmpty(t *testing.T) {
 	t.Parallel()

@@ -18,9 +18,9 @@ const readers = 4
 // claims it writes too.
 type store struct {
 	path  string
-	ident os.FileInfo // of the file as it was opened
-	pool  chan *conn  // of readers
-	conns int         // in the pool or lent
+	files []openFile // as they were opened
+	pool  chan *conn // of readers
+	conns int        // in the pool or lent
 
 	mu     sync.Mutex
 	w      *committer // nil until claimed
@@ -44,9 +44,6 @@ func openStore(path string) (_ *store, err error) {
 		s.pool <- c
 		s.conns++
 	}
-	if s.ident, err = os.Stat(path); err != nil {
-		return nil, err
-	}
 	err = s.read(func(c *conn) error {
 		st, err := identify(c, path)
 		if err == nil && st != fileOurs {
@@ -54,7 +51,36 @@ func openStore(path string) (_ *store, err error) {
 		}
 		return err
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	// From the first read to the last close the log and its index stay the
+	// same files. In a directory that can't be written there are none.
+	for _, f := range []openFile{{path, "the database", nil}, {path + "-wal", "the log of the database", nil}, {path + "-shm", "the index of the log", nil}} {
+		if f.ident, err = os.Stat(f.path); err == nil {
+			s.files = append(s.files, f)
+		} else if f.path == path {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// openFile is a file that must stay what and where it is: what is written into
+// one that was removed is lost, and two indexes of one log ruin it.
+type openFile struct {
+	path, what string
+	ident      os.FileInfo
+}
+
+// intact says whether files were taken away.
+func (s *store) intact() error {
+	for _, f := range s.files {
+		if err := sameFile(f.path, f.ident, f.what); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // read lends a reading connection to f, which must not keep it.
