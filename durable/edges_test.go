@@ -200,4 +200,3 @@ func TestStartWithSignalOfAFinishedRunSaysSo(t *testing.T) {
 		}
 	})
 }
-
