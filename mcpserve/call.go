@@ -14,9 +14,23 @@ import (
 // modern is the first revision of the protocol without sessions.
 const modern = "2026-07-28"
 
-// handle makes a handler for the SDK: it says who acts, and turns errors into
+// handler does what a tool is for.
+type handler = func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error)
+
+// handle is attend for tools that don't wait for runs. The engine acknowledges
+// nothing while it can't write, on a full disk say: the client hears of that,
+// within the time that it gives a call.
+func (s *Server) handle(fn handler) mcp.ToolHandler {
+	return s.attend(func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		ctx, cancel := context.WithTimeout(ctx, s.opts.Wait)
+		defer cancel()
+		return fn(ctx, req)
+	})
+}
+
+// attend makes a handler for the SDK: it says who acts, and turns errors into
 // results that the client's model can see.
-func (s *Server) handle(fn func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error)) mcp.ToolHandler {
+func (s *Server) attend(fn handler) mcp.ToolHandler {
 	return func(ctx context.Context, req *mcp.CallToolRequest) (res *mcp.CallToolResult, err error) {
 		defer func() {
 			if p := recover(); p != nil {

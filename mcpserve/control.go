@@ -3,6 +3,7 @@ package mcpserve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -78,11 +79,15 @@ func control[In, Out any](s *Server, name, title, about string, hints Hints, fn 
 		if err := check(resolved, &raw); err != nil {
 			return nil, err
 		}
-		var in In
-		if err := json.Unmarshal(raw, &in); err != nil {
+		var all map[string]json.RawMessage
+		var args In
+		if err := errors.Join(json.Unmarshal(raw, &all), json.Unmarshal(raw, &args)); err != nil {
 			return nil, badArguments("%v", err)
 		}
-		out, err := fn(ctx, req, in)
+		if err := known(all, in); err != nil {
+			return nil, err
+		}
+		out, err := fn(ctx, req, args)
 		if err != nil {
 			return nil, err
 		}

@@ -133,7 +133,7 @@ func (s *Server) answer(ctx context.Context, q *durable.QuestionInfo, v json.Raw
 			return badArguments("the answer is not valid JSON: %v", err)
 		}
 		if err := r.Validate(plain); err != nil {
-			return badArguments("the answer does not fit question %q: %v", q.Name, err)
+			return badArguments("the answer does not fit question %q: %s", q.Name, misfit(err))
 		}
 	}
 	return s.eng.Answer(ctx, q.ID, v, o)
@@ -276,7 +276,11 @@ func (s *Server) show(title, name string, d *durable.Description) *mcp.CallToolR
 		fmt.Fprintf(&b, "Blocked: %s\n", d.Problem.Text)
 	}
 	for _, w := range out.WaitingFor {
-		if w.Text != "" {
+		switch {
+		case w.Text == "":
+		case w.Count > 1:
+			fmt.Fprintf(&b, "Waiting %s (%d times)\n", w.Text, w.Count)
+		default:
 			fmt.Fprintf(&b, "Waiting %s\n", w.Text)
 		}
 	}

@@ -78,3 +78,33 @@ func TestMisuse(t *testing.T) {
 		t.Error("Attach(nil) is fine")
 	}
 }
+
+// A misspelled id is not taken for no id, which would mean the only run there
+// is; and what does not fit is named by its place.
+func TestMisspelledArguments(t *testing.T) {
+	t.Parallel()
+	m := newMachine()
+	srv := mcpserve.New("s", engine(t, m), nil)
+	srv.Add(m.workflow, &mcpserve.Tool{Async: true})
+	srv.Add(m.ask, &mcpserve.Tool{Name: "yes", Const: true})
+	srv.Add(m.add, nil)
+	cs := connect(t, srv, peer{})
+	ok(t, cs, "machine", nil)
+	for tool, args := range map[string]object{
+		"yes":                   {"workflowId": "another"},
+		"add":                   {"workflowId": "another", "payload": 1},
+		mcpserve.ControlStatus:  {"workflowId": "another"},
+		mcpserve.ControlCancel:  {"workflow_ID": "another"},
+		mcpserve.ControlResume:  {"id": "another"},
+		mcpserve.ControlAnswer:  {"workflow": "another", "value": true},
+		mcpserve.ControlRuns:    {"page_size": "many"},
+		"workflows-machine-run": {"workflow_id": 1},
+	} {
+		e := refused(t, cs, tool, args, "bad_arguments")
+		if says := fmt.Sprint(e["message"]); strings.Contains(says, "validating") || strings.Contains(says, "/properties") {
+			t.Errorf("%s: %s", tool, says)
+		} else {
+			t.Log(tool, says)
+		}
+	}
+}

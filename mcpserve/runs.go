@@ -195,7 +195,7 @@ func (s *Server) resumeRun(ctx context.Context, req *mcp.CallToolRequest, in res
 			var plain any
 			_ = json.Unmarshal(payload(in.Payload), &plain)
 			if err := schema.Validate(plain); err != nil {
-				return nil, about(badArguments("payload: does not fit signal %q: %v", name, err), d)
+				return nil, about(badArguments("payload: does not fit signal %q: %s", name, misfit(err)), d)
 			}
 		}
 		if err := run.Signal(ctx, name, payload(in.Payload), &durable.SendOptions{ID: key}); err != nil {

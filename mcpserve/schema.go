@@ -5,8 +5,11 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
 )
@@ -232,15 +235,29 @@ func (p *params) read(raw json.RawMessage) (own map[string]string, value json.Ra
 	}
 	switch {
 	case p.none:
-		return own, nil, nil
+		return own, nil, known(all, p.schema)
 	case p.wrap != "":
 		if value = all[p.wrap]; value == nil {
 			value = json.RawMessage("null")
 		}
-		return own, value, nil
+		return own, value, known(all, p.schema)
 	}
 	value, err = json.Marshal(all)
 	return own, value, err
+}
+
+// known refuses arguments that a tool does not have where some of them say
+// which run is meant: a misspelled id must not leave the choice to us.
+func known(all map[string]json.RawMessage, in *jsonschema.Schema) error {
+	if in.Properties["run_id"] == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if in.Properties[name] == nil {
+			return badArguments("there is no argument %q; there are %s", name, quoted(slices.Sorted(maps.Keys(in.Properties))))
+		}
+	}
+	return nil
 }
 
 // check validates the arguments of a call. Absent ones are an empty object.
@@ -256,9 +273,25 @@ func check(r *jsonschema.Resolved, raw *json.RawMessage) error {
 		return badArguments("the arguments are not an object")
 	}
 	if err := r.Validate(v); err != nil {
-		return badArguments("%v", err)
+		return badArguments("%s", misfit(err))
 	}
 	return nil
+}
+
+var validating = regexp.MustCompile(`^validating (\S+): `)
+
+// misfit is what a validation says, with the place in place of the way there:
+// "lines[].amount: …".
+func misfit(err error) string {
+	text, at := err.Error(), ""
+	for m := validating.FindStringSubmatch(text); m != nil; m = validating.FindStringSubmatch(text) {
+		text, at = text[len(m[0]):], strings.TrimPrefix(m[1], "root")
+	}
+	text = strings.ReplaceAll(text, "<invalid reflect.Value>", "null")
+	if at = strings.NewReplacer("/properties/", ".", "/items", "[]").Replace(at); at != "" {
+		text = strings.TrimPrefix(at, ".") + ": " + text
+	}
+	return text
 }
 
 // withoutNulls leaves out arguments that are null, which is how many clients

@@ -52,6 +52,7 @@ type waiting struct {
 	Text  string    `json:"text,omitempty"`
 	Since time.Time `json:"since,omitzero"`
 	Due   time.Time `json:"due,omitzero"`
+	Count int       `json:"count,omitempty" jsonschema:"how many of these, if more than one; since and due are the first one's"`
 }
 
 // question is an open question as tools show it.
@@ -122,9 +123,19 @@ func published(d *durable.Description) string {
 	return string(d.State)
 }
 
+// waitingFor lists what a run waits for. What reads the same is there once,
+// with how often: an invoice may have a thousand lines to pay.
 func waitingFor(d *durable.Description) []waiting {
 	var out []waiting
+	type same struct{ kind, name, text string }
+	at := map[same]int{}
 	for _, w := range d.Waiting {
+		key := same{w.Kind, w.Name, w.Text}
+		if i, ok := at[key]; ok && w.Text != "" {
+			out[i].Count = max(out[i].Count, 1) + 1
+			continue
+		}
+		at[key] = len(out)
 		out = append(out, waiting{Kind: w.Kind, Name: w.Name, Text: w.Text, Since: w.Since, Due: w.Due})
 	}
 	return out

@@ -50,7 +50,7 @@ func (s *Server) addWorkflow(info durable.Info, t *Tool) error {
 	if t.Async {
 		m.OutputSchema = either(started)
 	}
-	tool := &registered{tool: m, handler: s.handle(func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+	tool := &registered{tool: m, handler: s.attend(func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		_, input, err := f.args.read(req.Params.Arguments)
 		if err != nil {
 			return nil, err
@@ -116,11 +116,9 @@ func (s *Server) start(ctx context.Context, req *mcp.CallToolRequest, f *flow, i
 		// A key is the caller's own: it must not find another caller's run.
 		o.Key = mustKey("mcp", durable.ActorOf(ctx).Owner, f.info.Name, key)
 	}
-	run, err := s.eng.Start(ctx, f.info.Name, canonical(input), o)
-	if err != nil {
-		return nil, fmt.Errorf("start workflow %q: %w", f.info.Name, err)
-	}
-	return run, nil
+	ctx, cancel := context.WithTimeout(ctx, or(f.tool.Wait, s.opts.Wait))
+	defer cancel()
+	return s.eng.Start(ctx, f.info.Name, canonical(input), o)
 }
 
 func mustKey(parts ...string) string { return string(mustJSON(parts)) }
