@@ -188,7 +188,8 @@ func (e *Engine) PutBlob(ctx context.Context, owner *Run, data []byte) (string, 
 	return rep.Name, nil
 }
 
-// GetBlob reads content by its digest.
+// GetBlob reads content by its digest. Whoever has the digest may read it,
+// whatever run it belongs to: it is made from the content.
 func (e *Engine) GetBlob(ctx context.Context, digest string) ([]byte, error) {
 	rep, err := e.do(ctx, &Request{Op: opGetBlob, Name: digest})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -427,6 +428,11 @@ func (ex *executor) sendOut(e *entry, oc *openCall) {
 	}
 	if ex.life.Err() != nil && err != nil {
 		return // goes out again at the next start
+	}
+	var stuck *BlockedError
+	if errors.As(err, &stuck) {
+		ex.timers.add(time.Now().Add(time.Second).UnixMicro(), func() { ex.work(func() { ex.sendOut(e, oc) }) })
+		return
 	}
 	ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Failure: toFailure(toError(err))}})
 }

@@ -322,6 +322,13 @@ func TestAStuckRunCanBeTerminated(t *testing.T) {
 		e := open(stuck)
 		s := must[*durable.Run](t)(stuck.Start(t.Context(), e, struct{}{}, nil))
 		time.Sleep(2 * time.Second)
+		var b *durable.BlockedError
+		if err := s.Cancel(t.Context(), ""); !errors.As(err, &b) || b.Problem.Kind != "deadlock" {
+			t.Errorf("cancel of a stuck run: %v", err)
+		}
+		if _, err := s.Query(t.Context(), "q", nil); !errors.As(err, &b) {
+			t.Errorf("query of a stuck run: %v", err)
+		}
 		if err := s.Terminate(t.Context(), "stuck"); err != nil {
 			t.Fatal(err)
 		}

@@ -79,6 +79,11 @@ func (ex *executor) target(req *Request) (*entry, *Reply) {
 			if ref.WorkflowID != "" && row.WorkflowID != ref.WorkflowID || req.Actor.Owner != "" && row.Owner != req.Actor.Owner {
 				return nil, refuse(ErrNotFound, ref, "run %v: not found; list the runs to see which there are", ref)
 			}
+			if e.stuck() && req.Op != opTerminate {
+				p := &Problem{Kind: "deadlock", Text: "its code does not come back from outside of durable, so it takes nothing; describe it to see where, terminate it, or wait"}
+				b := &BlockedError{WorkflowID: row.WorkflowID, RunID: row.RunID, Problem: *p}
+				return nil, &Reply{Err: &ReplyError{Code: "blocked", Message: b.Error(), Ref: refOf(row), State: Running, Problem: p}}
+			}
 			return e, nil
 		}
 		row, no := findRun(ex.st, ref, req.Actor)

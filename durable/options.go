@@ -213,7 +213,8 @@ func PutBlob(ctx context.Context, data []byte) (string, error) {
 	return "", fmt.Errorf("durable.PutBlob: %w", ErrNoEngine)
 }
 
-// GetBlob reads content by its digest.
+// GetBlob reads content by its digest. Whoever has the digest may read it: it
+// is made from the content.
 func GetBlob(ctx context.Context, digest string) ([]byte, error) {
 	e, err := enter(ctx, "GetBlob")
 	if err != nil {

@@ -86,6 +86,13 @@ func stuckStacks() string {
 	return strings.Join(out, "\n\n")
 }
 
+// stuck reports whether the run's code has not come back for longer than the
+// watchdog allows.
+func (e *entry) stuck() bool {
+	since := e.turning.Load()
+	return since != 0 && time.Now().UnixMicro()-since > e.ex.opts.watchdog().Microseconds()
+}
+
 // terminateStuck ends a run whose code does not come back: no loop can do it.
 // When the code comes back after all, it finds itself detached. It does
 // nothing about other runs.
@@ -96,8 +103,7 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	}
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	since := e.turning.Load()
-	if since == 0 || time.Now().UnixMicro()-since < ex.opts.watchdog().Microseconds() || e.detached.Load() {
+	if !e.stuck() || e.detached.Load() {
 		return nil, nil
 	}
 	row := *e.rowNow()
