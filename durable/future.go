@@ -98,6 +98,9 @@ func SideEffect[T any](ctx context.Context, fn func() T) (T, error) {
 		if raw, err = encode(v); err != nil {
 			return zero, fmt.Errorf("durable.SideEffect: %w", err)
 		}
+		if err = r.ex.checkSize(len(raw), "the value of a SideEffect in workflow", r.def.name); err != nil {
+			return zero, err
+		}
 	}
 	f := r.issue(ctx, callSpec{kind: kindSideEffect, input: raw})
 	return decode[T](f.value)

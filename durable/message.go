@@ -206,6 +206,9 @@ func (s *Status[T]) Set(ctx context.Context, v T) {
 		panic(&Misuse{Call: "Status.Set", Err: fmt.Errorf("status %q: %w", s.name, err)})
 	}
 	if r := e.run; r != nil && !r.replaying {
+		if err := r.ex.checkSize(len(raw), "the value of status", s.name); err != nil {
+			panic(&Misuse{Call: "Status.Set", Err: err})
+		}
 		if r.turn.status == nil {
 			r.turn.status = map[string]json.RawMessage{}
 		}
@@ -383,6 +386,9 @@ func (r *run) handle(ev *journal.Event) {
 	r.handling[ev.ID] = true
 	r.spawn("u/"+ev.ID, func() {
 		out, err := h.run(r.ctx, in)
+		if err == nil {
+			err = r.ex.checkSize(len(out), "the answer of update", ev.Name)
+		}
 		rep := &journal.Reply{ID: ev.ID}
 		if err != nil {
 			rep.Failure = toFailure(toError(err))
@@ -441,7 +447,13 @@ func (s *Stream[T]) Append(ctx context.Context, v T) error {
 		return fmt.Errorf("stream %q: %w", s.name, err)
 	}
 	r := e.run
-	if r == nil || r.replaying {
+	if r == nil {
+		return nil
+	}
+	if err := r.ex.checkSize(len(raw), "an element of stream", s.name); err != nil {
+		return err
+	}
+	if r.replaying {
 		return nil
 	}
 	p, err := r.ex.seal(raw)
