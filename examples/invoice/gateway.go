@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -23,6 +25,8 @@ type gateway struct {
 	book  string        // file
 	fail  string        // a code that all payments fail with
 	delay time.Duration // half of it before a payment is booked, half before the caller hears of it
+
+	mu sync.Mutex // taken before the lock of the file, which holds a thread for each that waits
 }
 
 // payment is a line of the book.
@@ -39,7 +43,7 @@ var errBooked = errors.New("this idempotency key is booked")
 // Pay is the step invoice.pay. It runs on a worker, and runs again if the
 // process dies while it is at work; the call's key is the same then, so the
 // money moves once.
-func (g gateway) Pay(ctx context.Context, l Line) (string, error) {
+func (g *gateway) Pay(ctx context.Context, l Line) (string, error) {
 	call, _ := durable.StepInfoOf(ctx)
 	if g.fail != "" {
 		err := durable.NewErrorType(g.fail).New("the gateway refused to pay %s for %s", l.Amount, l.Description)
@@ -63,10 +67,12 @@ func (g gateway) Pay(ctx context.Context, l Line) (string, error) {
 }
 
 // transfer books one payment. Processes may call it side by side.
-func (g gateway) transfer(p payment) (err error) {
+func (g *gateway) transfer(p payment) (err error) {
 	if p.Key == "" {
 		return durable.Permanent(errors.New("the gateway needs an idempotency key; run the workflow on an engine"))
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	f, err := os.OpenFile(g.book, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the book: %w", err)
@@ -100,6 +106,19 @@ func (g gateway) transfer(p payment) (err error) {
 		return fmt.Errorf("write the book: %w", err)
 	}
 	return f.Sync()
+}
+
+// check finds out now, not when the first payment is due, that there can be no
+// book.
+func (g *gateway) check() error {
+	_, err := readBook(g.book)
+	if err == nil {
+		_, err = os.Stat(filepath.Dir(g.book))
+	}
+	if err != nil {
+		return fmt.Errorf("the payments can't be kept: %w; choose another file with -payments", err)
+	}
+	return nil
 }
 
 // readBook reads the payments that happened.

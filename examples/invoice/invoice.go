@@ -143,8 +143,11 @@ func (inv Invoice) check() error {
 		bad = append(bad, "there are no lines to pay")
 	}
 	for i, l := range inv.Lines {
-		if amount, ok := new(big.Rat).SetString(l.Amount.String()); !ok || amount.Sign() <= 0 {
-			bad = append(bad, fmt.Sprintf("line %d: amount %q is not above zero", i+1, l.Amount))
+		switch amount, err := l.Amount.Float64(); {
+		case err != nil || amount <= 0:
+			bad = append(bad, fmt.Sprintf("line %d: amount %.40q is not above zero", i+1, l.Amount))
+		case amount < 1e-6 || amount > 1e12 || len(l.Amount) > 40:
+			bad = append(bad, fmt.Sprintf("line %d: amount %.40q is nothing that anybody pays", i+1, l.Amount))
 		}
 		if _, err := l.DueDate.Time(); err != nil {
 			bad = append(bad, fmt.Sprintf("line %d: %v", i+1, err))
@@ -156,7 +159,7 @@ func (inv Invoice) check() error {
 	return nil
 }
 
-// question is what the person reads who decides.
+// question is what the person reads who decides: the sum to its last digit.
 func (inv Invoice) question() string {
 	sum := new(big.Rat)
 	for _, l := range inv.Lines {
@@ -164,11 +167,16 @@ func (inv Invoice) question() string {
 			sum.Add(sum, amount)
 		}
 	}
-	total := strings.TrimSuffix(sum.FloatString(2), ".00")
-	if len(inv.Lines) == 1 {
-		return fmt.Sprintf("Pay invoice %s of %s: %s?", inv.ID, inv.Customer, total)
+	digits, _ := sum.FloatPrec()
+	total := strings.TrimSuffix(sum.FloatString(max(digits, 2)), ".00")
+	name := inv.ID
+	if inv.Customer != "" {
+		name += " of " + inv.Customer
 	}
-	return fmt.Sprintf("Pay invoice %s of %s: %d lines, %s in all?", inv.ID, inv.Customer, len(inv.Lines), total)
+	if len(inv.Lines) == 1 {
+		return fmt.Sprintf("Pay invoice %s: %s?", name, total)
+	}
+	return fmt.Sprintf("Pay invoice %s: %d lines, %s in all?", name, len(inv.Lines), total)
 }
 
 // erp is the company's own books: a stand-in.

@@ -34,12 +34,12 @@ type config struct {
 	stdio, demo  bool
 	addr         string
 	db           string
-	gateway      gateway
+	gateway      *gateway
 	failValidate int
 }
 
 func main() {
-	var c config
+	c := config{gateway: new(gateway)}
 	flag.BoolVar(&c.stdio, "stdio", false, "serve MCP over standard input and output")
 	flag.StringVar(&c.addr, "http", "127.0.0.1:8000", "serve MCP over HTTP at `ADDR`, endpoint "+mcpserve.Endpoint)
 	flag.StringVar(&c.db, "db", "invoice.db", "keep the runs in `FILE`; :memory: keeps none")
@@ -69,6 +69,9 @@ func main() {
 // serve opens the engine and serves its workflows until ctx ends.
 func serve(ctx context.Context, c config) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := c.gateway.check(); err != nil {
+		return err
+	}
 	books := erp{failFirst: c.failValidate}
 	eng, err := localengine.Open(ctx, c.db,
 		// Here it is you who kills the process, not a poisonous step.
@@ -98,6 +101,8 @@ func serve(ctx context.Context, c config) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w; choose another address with -http", err)
 	}
-	welcome(os.Stderr, c, "http://"+ln.Addr().String()+mcpserve.Endpoint)
+	if a, ok := ln.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() { // any other address is refused
+		welcome(os.Stderr, c, "http://"+ln.Addr().String()+mcpserve.Endpoint)
+	}
 	return srv.Serve(ctx, ln)
 }

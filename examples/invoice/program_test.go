@@ -264,10 +264,13 @@ func TestFlags(t *testing.T) {
 		{[]string{"-http", "0.0.0.0:0", "-db", ":memory:"}, "can be reached from other machines"},
 		{[]string{"-stdio", "-db", t.TempDir()}, "directory"},
 		{[]string{"-stdio", "-db", "main.go"}, "main.go"},
+		{[]string{"-stdio", "-db", ":memory:", "-payments", t.TempDir()}, "choose another file with -payments"},
+		{[]string{"-stdio", "-db", ":memory:", "-payments", "nowhere/payments.jsonl"}, "choose another file with -payments"},
+		{[]string{"-stdio", "-db", ":memory:", "-payments", "main.go"}, "line 1 of the book"},
 	} {
 		out, err := exec.Command(binary, tt.args...).CombinedOutput()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), tt.want) {
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), tt.want) || strings.Contains(string(out), "ready") {
 			t.Errorf("invoice %s: %v, want exit status 1 and %q in\n%s", strings.Join(tt.args, " "), err, tt.want, out)
 		}
 	}
@@ -311,6 +314,36 @@ func TestUnknownFields(t *testing.T) {
 	inv.Extra = nil
 	if out, err = json.Marshal(inv); err != nil || strings.Contains(string(out), "po_number") {
 		t.Errorf("without its extra fields: %s, %v", out, err)
+	}
+}
+
+// The person who decides sees what is going to be paid, to the last digit.
+func TestQuestion(t *testing.T) {
+	t.Parallel()
+	for amounts, want := range map[string]string{
+		"100 200":         "Pay invoice 7 of C: 2 lines, 300 in all?",
+		"0.001":           "Pay invoice 7 of C: 0.001?",
+		"0.1 0.2":         "Pay invoice 7 of C: 2 lines, 0.30 in all?",
+		"1e3":             "Pay invoice 7 of C: 1000?",
+		"0 -1":            "",
+		"1e-7 1e300":      "",
+		"1e-999999999 1_": "",
+		"":                "",
+	} {
+		inv := Invoice{ID: "7", Customer: "C"}
+		for _, a := range strings.Split(amounts, " ") {
+			inv.Lines = append(inv.Lines, Line{Amount: json.Number(a), DueDate: "2024-06-30"})
+		}
+		err := inv.check()
+		if want != "" && (err != nil || inv.question() != want) {
+			t.Errorf("%s: %q, %v, want %q", amounts, inv.question(), err, want)
+		}
+		if want == "" && (!errors.Is(err, errInvalid) || strings.Count(err.Error(), "amount") != len(inv.Lines)) {
+			t.Errorf("%s: %v, want an error about each amount", amounts, err)
+		}
+	}
+	if got, want := (Invoice{ID: "7"}).question(), "Pay invoice 7: 0 lines, 0 in all?"; got != want {
+		t.Errorf("without a customer: %q, want %q", got, want)
 	}
 }
 
