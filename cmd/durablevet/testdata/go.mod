@@ -1,0 +1,10 @@
+module example.com/vet
+
+go 1.26.0
+
+require (
+	github.com/mcpagent/mcpagent v0.0.0
+	golang.org/x/sync v0.23.0
+)
+
+replace github.com/mcpagent/mcpagent => ../../..
