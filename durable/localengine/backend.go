@@ -32,8 +32,9 @@ type backend struct {
 	read  durable.Backend // the reading operations, for a client
 	ask   *client
 
-	quit context.CancelFunc
-	done chan struct{}
+	quit   context.CancelFunc
+	done   chan struct{}
+	writes sync.WaitGroup
 
 	mu      sync.RWMutex
 	closing bool
@@ -208,6 +209,8 @@ func (b *backend) Do(ctx context.Context, req *durable.Request) (*durable.Reply,
 	switch {
 	case closing:
 		return nil, fmt.Errorf("%s: %w", req.Op, durable.ErrClosed)
+	case exec != nil && !req.Reads() && ctx.Done() != nil:
+		return b.write(ctx, exec, req)
 	case exec != nil:
 		return exec.Do(ctx, req)
 	case req.Reads():
@@ -216,6 +219,33 @@ func (b *backend) Do(ctx context.Context, req *durable.Request) (*durable.Reply,
 		return b.health(ctx, req)
 	}
 	return b.ask.do(ctx, req)
+}
+
+// write lets a caller go, when its time is up, who would wait for room on the
+// disk. The operation is not called off: it may be half way through already.
+func (b *backend) write(ctx context.Context, exec durable.Backend, req *durable.Request) (*durable.Reply, error) {
+	var late *durable.Reply
+	var lateErr error
+	done := make(chan struct{})
+	b.mu.RLock()
+	closing := b.closing
+	if !closing {
+		b.writes.Go(func() { defer close(done); late, lateErr = exec.Do(ctx, req) })
+	}
+	b.mu.RUnlock()
+	if closing {
+		return nil, fmt.Errorf("%s: %w", req.Op, durable.ErrClosed)
+	}
+	select {
+	case <-done:
+		return late, lateErr
+	case <-ctx.Done():
+	}
+	if trouble := b.st.Health(); trouble != nil {
+		return nil, fmt.Errorf("%s: not acknowledged, though it may still take effect: %w: %w", req.Op, ctx.Err(), trouble)
+	}
+	<-done
+	return late, lateErr
 }
 
 // health asks the owner, and says it where that one does not answer.
@@ -270,6 +300,7 @@ func (b *backend) release() error {
 	if b.st != nil {
 		errs = append(errs, b.st.Close())
 	}
+	b.writes.Wait() // the store has told them all
 	if b.lk != nil {
 		errs = append(errs, b.lk.release())
 	}

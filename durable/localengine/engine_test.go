@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -343,6 +344,49 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	result(t, view.Run("one", ""), "did x, did y, 0")
+}
+
+// noRoom is how SQLite says that the disk is full.
+type noRoom struct{}
+
+func (noRoom) Error() string { return "database or disk is full" }
+func (noRoom) Code() int     { return 13 }
+
+// A caller waits for room on the disk as long as it wants to, and hears then
+// what it waited for.
+func TestCallOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	var full atomic.Bool
+	o := &localengine.Options{}
+	o.SetHook(func(int) error {
+		if full.Load() {
+			return noRoom{}
+		}
+		return nil
+	})
+	path := filepath.Join(t.TempDir(), "a.db")
+	eng := openEngine(t, path, o)
+	full.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error)
+	go func() {
+		_, err := job.Start(ctx, eng, "x", &durable.StartOptions{ID: "one"})
+		given <- err
+	}()
+	waitFor(t, "Health to say that the disk is full", func() bool {
+		h, err := eng.Health(t.Context())
+		return err == nil && !h.OK
+	})
+	cancel()
+	if err := <-given; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "disk is full") {
+		t.Errorf("Start = %v, want the end of its context and the reason", err)
+	}
+	full.Store(false)
+	r, err := job.Start(t.Context(), eng, "x", &durable.StartOptions{ID: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitStatus(t, r)
 }
 
 // A client that defines nothing works, and never takes over.
