@@ -452,7 +452,7 @@ func TestDescribeSaysWhatARunWaitsFor(t *testing.T) {
 	scenario(t, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
 		sig := durable.NewSignal[int]("resume")
 		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ struct{}) (int, error) {
-			g, ctx := durable.NewGroup(ctx, nil)
+			g, _ := durable.NewGroup(ctx, nil)
 			g.Go(func(ctx context.Context) error { return durable.Sleep(ctx, time.Hour) })
 			g.Go(func(ctx context.Context) error { return durable.Await(ctx, func() bool { return false }) })
 			g.Go(func(ctx context.Context) error { _, err := sig.Receive(ctx); return err })
