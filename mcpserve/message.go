@@ -1,10 +1,13 @@
 package mcpserve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -255,6 +258,9 @@ func (s *Server) addStatus(info durable.Info, t *Tool) error {
 	})}, fmt.Sprintf("status %q", info.Name))
 }
 
+// maxRemark is the length of the other published texts that a status shows.
+const maxRemark = 500
+
 func (s *Server) show(title, name string, d *durable.Description) *mcp.CallToolResult {
 	st := s.statusOf(d)
 	out := &shown{
@@ -269,6 +275,15 @@ func (s *Server) show(title, name string, d *durable.Description) *mcp.CallToolR
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\nRun status: %s\n", title, text, strings.ToUpper(string(d.State)))
+	for _, other := range slices.Sorted(maps.Keys(d.Status)) {
+		// What else the run says about itself, where that is a remark: why it
+		// failed, say.
+		var remark string
+		if other != name && json.Unmarshal(d.Status[other], &remark) == nil && remark != "" && len(remark) <= maxRemark {
+			about, _ := s.eng.Definitions().Info(durable.KindStatus, other)
+			fmt.Fprintf(&b, "%s: %s\n", cmp.Or(about.Title, humanize(other)), remark)
+		}
+	}
 	if out.Error != "" {
 		fmt.Fprintf(&b, "Error: %s\n", out.Error)
 	}

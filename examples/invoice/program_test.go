@@ -124,6 +124,10 @@ func TestInsufficientFundsIsNotRetried(t *testing.T) {
 	if !strings.Contains(got, "INSUFFICIENT_FUNDS") || strings.Contains(got, "attempts") {
 		t.Errorf("got the reason %q, want INSUFFICIENT_FUNDS at the first attempt", got)
 	}
+	res, err := s.raw(t.Context(), "invoice_status", ids)
+	if err != nil || !strings.Contains(textOf(res), "Reason: "+got) {
+		t.Errorf("invoice_status = %s, %v, want it to tell the reason", textOf(res), err)
+	}
 	checkBook(t, s.book())
 }
 
