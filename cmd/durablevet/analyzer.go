@@ -88,10 +88,6 @@ type reported struct {
 }
 
 func run(pass *analysis.Pass) (any, error) {
-	path := strings.TrimSuffix(pass.Pkg.Path(), ".test")
-	if path == durablePath || std(pass) {
-		return nil, nil // known by tables
-	}
 	c := &checker{
 		Pass:    pass,
 		durable: seesDurable(pass.Pkg),
@@ -107,6 +103,9 @@ func run(pass *analysis.Pass) (any, error) {
 		facts:   map[*types.Func]*funcFact{},
 		other:   map[*types.Func]*funcFact{},
 		seen:    map[reported]bool{},
+	}
+	if path := pass.Pkg.Path(); path == durablePath || inStd(path, c.module()) {
+		return nil, nil // known by tables
 	}
 	for _, f := range pass.Files {
 		c.ignores.read(pass.Fset, f, func(pos token.Pos) {
@@ -134,11 +133,11 @@ func run(pass *analysis.Pass) (any, error) {
 	return nil, nil
 }
 
-// std reports whether the package is of the standard library: its functions
+// inStd reports whether a package is of the standard library: its functions
 // are in the table.
-func std(pass *analysis.Pass) bool {
-	first, _, _ := strings.Cut(pass.Pkg.Path(), "/")
-	return !strings.Contains(first, ".") && (pass.Module == nil || pass.Module.Path == "" || pass.Module.Path == "std")
+func inStd(path, module string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".") && (module == "" || module == "std")
 }
 
 func (c *checker) module() string {
@@ -234,7 +233,7 @@ func (c *checker) reachRules() {
 			}
 		}
 		for _, f := range u.found {
-			add(&witness{f.rule, f.what, f.remedy, []string{u.name, f.what}, c.place(f.pos)})
+			add(&witness{f.rule, f.what, f.remedy, []string{u.name, f.short()}, c.place(f.pos)})
 		}
 		for _, m := range u.mentions {
 			f := c.fact(m.fn)
@@ -351,8 +350,8 @@ func (c *checker) follow(g *given, path []string) {
 		at := queue[0]
 		queue = queue[1:]
 		for _, f := range at.u.found {
-			if f.modes()&at.mode != 0 {
-				c.emit(f.pos, f.rule, message(f.what, f.rule, f.remedy, append(slices.Clone(at.path), f.what), ""))
+			if f.rule.modes()&at.mode != 0 {
+				c.emit(f.pos, f.rule, message(f.what, f.rule, f.remedy, append(slices.Clone(at.path), f.short()), ""))
 			}
 		}
 		for _, inner := range at.u.given {

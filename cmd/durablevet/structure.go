@@ -34,6 +34,7 @@ func (c *checker) structure(u *unit) {
 			}
 		}
 	})
+	c.collected(u)
 	c.locks(u, u.body)
 	c.each(u.body, func(n ast.Node) {
 		if lit, ok := n.(*ast.FuncLit); ok {
@@ -130,7 +131,7 @@ func (c *checker) unordered(x ast.Expr) string {
 		}
 	}
 	if call, ok := ast.Unparen(x).(*ast.CallExpr); ok {
-		if fn := c.callee(call); fn != nil && fn.Pkg() != nil && fn.Pkg().Path() == "maps" {
+		if fn := c.callee(call); in(fn, "maps") {
 			switch fn.Name() {
 			case "All", "Keys", "Values":
 				return "maps." + fn.Name()
@@ -138,6 +139,86 @@ func (c *checker) unordered(x ast.Expr) string {
 		}
 	}
 	return ""
+}
+
+// collected follows what is gathered from a map, in the order of the text: as
+// long as it is not sorted, what is done for each of it has no order.
+func (c *checker) collected(u *unit) {
+	const remedy = "the calls have another order in a replay; sort it first"
+	filled := map[*types.Var]string{}
+	variable := func(e ast.Expr) *types.Var {
+		if id, ok := ast.Unparen(e).(*ast.Ident); ok {
+			v, _ := c.TypesInfo.ObjectOf(id).(*types.Var)
+			return v
+		}
+		return nil
+	}
+	c.each(u.body, func(n ast.Node) {
+		switch n := n.(type) {
+		case *ast.RangeStmt:
+			if from := c.unordered(n.X); from != "" {
+				c.each(n.Body, func(s ast.Node) {
+					a, ok := s.(*ast.AssignStmt)
+					if !ok || len(a.Lhs) != 1 || len(a.Rhs) != 1 {
+						return
+					}
+					v := variable(a.Lhs[0])
+					if call, ok := ast.Unparen(a.Rhs[0]).(*ast.CallExpr); ok && v != nil && v.Pos() < n.Pos() && isBuiltin(c.TypesInfo, call, "append") {
+						filled[v] = from
+					}
+				})
+			}
+			if v := variable(n.X); v != nil && filled[v] != "" {
+				if call, name := c.first(n.Body, records); call != nil {
+					c.find(u, n.Pos(), ruleOrder, name+" for each of "+v.Name()+", in the order of "+filled[v]+",", remedy)
+				}
+			}
+		case *ast.AssignStmt:
+			if len(n.Lhs) != 1 || len(n.Rhs) != 1 {
+				return
+			}
+			v := variable(n.Lhs[0])
+			if call, ok := ast.Unparen(n.Rhs[0]).(*ast.CallExpr); ok && v != nil && len(call.Args) == 1 {
+				if from := c.unordered(call.Args[0]); from != "" && in(c.callee(call), "slices") {
+					delete(filled, v)
+					if c.callee(call).Name() == "Collect" {
+						filled[v] = from
+					}
+				}
+			}
+		case *ast.CallExpr:
+			fn := c.callee(n)
+			if in(fn, "slices") && strings.HasPrefix(fn.Name(), "Sort") || in(fn, "sort") {
+				for _, a := range n.Args {
+					ast.Inspect(a, func(n ast.Node) bool {
+						if id, ok := n.(*ast.Ident); ok {
+							delete(filled, variable(id))
+						}
+						return true
+					})
+				}
+			}
+			if api(fn) == "Map" && len(n.Args) > 1 {
+				if v := variable(n.Args[1]); v != nil && filled[v] != "" {
+					c.find(u, n.Pos(), ruleOrder, "durable.Map of "+v.Name()+", in the order of "+filled[v]+",", remedy)
+				}
+			}
+		}
+	})
+}
+
+// in reports whether a function is of a package.
+func in(fn *types.Func, path string) bool {
+	return fn != nil && fn.Pkg() != nil && fn.Pkg().Path() == path
+}
+
+func isBuiltin(info *types.Info, call *ast.CallExpr, name string) bool {
+	id, ok := ast.Unparen(call.Fun).(*ast.Ident)
+	if !ok {
+		return false
+	}
+	b, ok := info.Uses[id].(*types.Builtin)
+	return ok && b.Name() == name
 }
 
 // deferred looks at a defer statement: its function runs whenever the run is
@@ -169,7 +250,7 @@ func (c *checker) locks(u *unit, body *ast.BlockStmt) {
 			return false // an Unlock at the end; durable calls have a rule of their own
 		case *ast.CallExpr:
 			fn := c.callee(n)
-			if fn != nil && fn.Pkg() != nil && fn.Pkg().Path() == "sync" {
+			if in(fn, "sync") {
 				sel, ok := ast.Unparen(n.Fun).(*ast.SelectorExpr)
 				if !ok {
 					return true

@@ -16,6 +16,8 @@ import (
 type unit struct {
 	name     string
 	body     *ast.BlockStmt
+	own      *ast.FuncLit // what it writes to is declared in here; nil: anywhere
+	ownKind  kind
 	found    []finding
 	mentions []mention
 	given    []*given
@@ -32,7 +34,11 @@ type finding struct {
 	what, remedy string
 }
 
-func (f finding) modes() mode { return f.rule.modes() }
+// short is what stands at the end of a path.
+func (f finding) short() string {
+	s, _, _ := strings.Cut(f.what, ", ")
+	return s
+}
 
 // mention is the name of a function in code: as good as a call of it.
 type mention struct {
@@ -366,8 +372,20 @@ func (c *checker) receive(u *unit, pos token.Pos, from ast.Expr) {
 const useVariable = "keep it in a variable of the workflow, or publish it with a durable.Status"
 
 func (c *checker) write(u *unit, e ast.Expr) {
-	if v := c.root(e); v != nil && global(v) {
+	v := c.root(e)
+	switch {
+	case v == nil:
+	case global(v):
 		c.find(u, e.Pos(), ruleGlobal, "a write to the package variable "+v.Name(), useVariable)
+	case u.own == nil || u.own.Pos() <= v.Pos() && v.Pos() < u.own.End():
+	case strings.HasSuffix(c.Fset.Position(e.Pos()).Filename, "_test.go"):
+		// A test looks into a run this way.
+	case u.ownKind == kindWorkflow:
+		c.find(u, e.Pos(), ruleGlobal, "a write to "+v.Name()+", which is declared outside the workflow,", useVariable)
+	case u.ownKind == kindSide:
+		c.find(u, e.Pos(), ruleReadOnly, "a write to "+v.Name(), "it is not made again in a replay: return the value")
+	default:
+		c.find(u, e.Pos(), ruleReadOnly, "a write to "+v.Name(), "this function only reads: it runs at any time, and not again in a replay")
 	}
 }
 
@@ -449,7 +467,7 @@ func (c *checker) give(u *unit, callee *types.Func, call *ast.CallExpr, arg ast.
 		}
 		g := &given{kind: k, name: name, pos: arg.Pos(), in: u, fn: fn}
 		if lit != nil {
-			g.unit = c.literal(lit, name)
+			g.unit = c.literal(lit, k, name, u)
 		}
 		u.given = append(u.given, g)
 		c.roots = append(c.roots, g)
@@ -515,10 +533,14 @@ func recvType(fn *types.Func) types.Type {
 }
 
 // literal makes the unit of a function literal.
-func (c *checker) literal(lit *ast.FuncLit, name string) *unit {
+func (c *checker) literal(lit *ast.FuncLit, k kind, name string, in *unit) *unit {
 	u := c.units[lit.Body]
 	if u == nil {
-		u = &unit{name: name, body: lit.Body}
+		u = &unit{name: name, body: lit.Body, own: lit, ownKind: k}
+		if k == kindMember || k == kindHandler {
+			// The variables are those of the run that it belongs to.
+			u.own, u.ownKind = in.own, in.ownKind
+		}
 		c.units[lit.Body] = u
 		c.order = append(c.order, u)
 		c.walk(u, lit.Body)

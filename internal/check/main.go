@@ -45,6 +45,7 @@ func main() {
 	c.each("vet", func(dir string) ([]byte, error) { return goTool(dir, nil, "vet", "./...") })
 	if !*fast {
 		c.step("staticcheck", c.staticcheck)
+		c.step("durablevet", c.durablevet)
 		c.each("mod tidy", func(dir string) ([]byte, error) { return goTool(dir, nil, "mod", "tidy", "-diff") })
 		for _, t := range targets {
 			c.each("build "+t, func(dir string) ([]byte, error) { return build(dir, t) })
@@ -152,6 +153,45 @@ func (c *checker) staticcheck() ([]byte, error) {
 		cmd.Dir = dir
 		out, e := cmd.CombinedOutput()
 		if e != nil {
+			all, err = append(all, out...), e
+		}
+	}
+	return all, err
+}
+
+// durablevet looks for code that cannot run in a workflow, in all packages that
+// can define one. The tests of package durable itself do what is not allowed.
+func (c *checker) durablevet() ([]byte, error) {
+	const durable = "github.com/mcpagent/mcpagent/durable"
+	dir, err := os.MkdirTemp("", "check")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	tool := filepath.Join(dir, "durablevet.exe")
+	if out, err := goTool(filepath.Join("cmd", "durablevet"), nil, "build", "-buildvcs=false", "-o", tool, "."); err != nil {
+		return out, err
+	}
+	var all []byte
+	for _, module := range c.modules {
+		const list = "{{.ImportPath}}{{range .Deps}} {{.}}{{end}}{{range .TestImports}} {{.}}{{end}}{{range .XTestImports}} {{.}}{{end}}"
+		cmd := exec.Command("go", "list", "-f", list, "./...")
+		cmd.Dir = module
+		out, e := cmd.Output()
+		if e != nil {
+			all, err = append(all, stderrOf(e)...), e
+			continue
+		}
+		args := []string{"vet", "-vettool=" + tool}
+		for line := range strings.Lines(string(out)) {
+			if names := strings.Fields(line); names[0] != durable && slices.Contains(names[1:], durable) {
+				args = append(args, names[0])
+			}
+		}
+		if len(args) == 2 {
+			continue
+		}
+		if out, e := goTool(module, nil, args...); e != nil {
 			all, err = append(all, out...), e
 		}
 	}

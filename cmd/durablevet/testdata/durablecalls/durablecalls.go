@@ -162,3 +162,22 @@ var operations = durable.NewWorkflow("operations", func(ctx context.Context, e *
 	_ = r.Cancel(ctx, "enough")
 	return readers.Run(ctx, 1)
 }, nil)
+
+var collecting = durable.NewWorkflow("collecting", func(ctx context.Context, m map[string]string) (int, error) {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	for _, k := range keys { // want `Step.Do for each of keys, in the order of a map, in workflow code: the calls have another order in a replay; sort it first`
+		_, _ = step.Do(ctx, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		_, _ = step.Do(ctx, k)
+	}
+	all := slices.Collect(maps.Keys(m))
+	_, _ = durable.Map(ctx, all, step.Do, nil) // want `durable.Map of all, in the order of maps.Keys,`
+	sorted := slices.Sorted(maps.Keys(m))
+	_, _ = durable.Map(ctx, sorted, step.Do, nil)
+	return len(keys), nil
+}, nil)

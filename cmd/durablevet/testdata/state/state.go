@@ -46,3 +46,33 @@ var wf = durable.NewWorkflow("state", func(ctx context.Context, n int) (int, err
 	}
 	return local["x"], nil
 }, nil)
+
+var query = durable.NewQuery[int, int]("query")
+
+func define() *durable.Workflow[int, int] {
+	runs := 0
+	seen := map[int]bool{}
+	return durable.NewWorkflow("captured", func(ctx context.Context, n int) (int, error) {
+		runs++         // want `a write to runs, which is declared outside the workflow, in workflow code is shared by all runs and forgotten by a crash`
+		seen[n] = true // want `a write to seen, which is declared outside the workflow,`
+		asked, sum := 0, 0
+		_ = query.Handle(ctx, func(k int) (int, error) {
+			asked++ // want `a write to asked in workflow code: this function only reads: it runs at any time, and not again in a replay`
+			twice := k
+			twice *= 2
+			return twice, nil
+		})
+		v, err := durable.SideEffect(ctx, func() int {
+			sum = 3 // want `a write to sum in workflow code: it is not made again in a replay: return the value`
+			return 3
+		})
+		g, _ := durable.NewGroup(ctx, nil)
+		g.Go(func(context.Context) error {
+			sum += v
+			runs++ // want `a write to runs`
+			return nil
+		})
+		n++
+		return sum, err
+	}, nil)
+}
