@@ -623,3 +623,18 @@ func TestContinueAsNewWithABadInput(t *testing.T) {
 		}
 	})
 }
+
+func TestAWorkflowIDIsPlainText(t *testing.T) {
+	scenario(t, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+		wf := durable.NewWorkflow("wf", func(context.Context, int) (int, error) { return 1, nil }, nil)
+		e := open(wf)
+		for _, id := range []string{"a\x00b", "a\nb", "\xff", strings.Repeat("x", 501)} {
+			if _, err := wf.Start(t.Context(), e, 1, &durable.StartOptions{ID: id}); !errors.Is(err, durable.ErrBadInput) {
+				t.Errorf("start with id %q: %v, want ErrBadInput", id, err)
+			}
+		}
+		if _, err := wf.Start(t.Context(), e, 1, &durable.StartOptions{ID: "é/\"quoted\" 注文"}); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
@@ -84,6 +87,9 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 	}
 	if s.key != "" && s.owner != "" {
 		s.key = s.owner + "\x1f" + s.key // two owners may have the same key
+	}
+	if strings.ContainsFunc(s.id, unicode.IsControl) || !utf8.ValidString(s.id) {
+		return refuse(ErrBadInput, Ref{}, "start workflow %q: the id %q has control characters, or is not UTF-8", req.Name, s.id), nil
 	}
 	if len(s.id) > 500 {
 		return refuse(ErrBadInput, Ref{}, "start workflow %q: the id has %d characters, the limit is 500", req.Name, len(s.id)), nil
@@ -168,8 +174,12 @@ func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 		if s.owner != "" && row.Owner != s.owner {
 			return nil, false, &TakenError{WorkflowID: s.id, Text: fmt.Sprintf("workflow id %q or its key is taken by a run of another owner: choose another one", s.id)}
 		}
+		remedy := "choose another id, or end that run"
+		if State(row.State).Done() {
+			remedy = "choose another id, or start with a reuse policy"
+		}
 		return nil, false, &TakenError{WorkflowID: row.WorkflowID, RunID: row.RunID,
-			Text: fmt.Sprintf("workflow id %q is taken by run %s of workflow %q (%s), which was started with another workflow or input: choose another id, or end that run", row.WorkflowID, row.RunID, row.Name, row.State)}
+			Text: fmt.Sprintf("workflow id %q is taken by run %s of workflow %q (%s), which was started with another workflow or input: %s", row.WorkflowID, row.RunID, row.Name, row.State, remedy)}
 	}
 	if s.key != "" {
 		row, err := ex.st.FindKey(s.key)
