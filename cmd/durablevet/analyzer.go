@@ -30,9 +30,9 @@ type funcFact struct {
 	Module  string // of the function
 	Durable bool   // its package knows of durable code
 	Reach   []witness
-	Class   class        // of the durable calls that it makes
-	Call    string       // one of them
-	Given   map[int]kind // parameters that it hands to package durable
+	Class   class  // of the durable calls that it makes
+	Call    string // one of them
+	Given   []kind // by parameter, if it hands one to package durable
 }
 
 func (*funcFact) AFact() {}
@@ -283,7 +283,13 @@ func (c *checker) place(pos token.Pos) string {
 // export leaves facts for the packages that import this one.
 func (c *checker) export() {
 	for fn, u := range c.funcs {
-		f := &funcFact{Module: c.module(), Durable: c.durable, Class: u.class, Call: u.call, Given: c.params[fn]}
+		f := &funcFact{Module: c.module(), Durable: c.durable, Class: u.class, Call: u.call}
+		if given := c.params[fn]; given != nil {
+			f.Given = make([]kind, fn.Signature().Params().Len())
+			for i, k := range given {
+				f.Given[i] = k
+			}
+		}
 		for _, w := range u.reach {
 			w := *w
 			w.Path = slices.Clone(w.Path)

@@ -104,7 +104,7 @@ func TestAlone(t *testing.T) {
 	t.Parallel()
 	bin := build(t)
 	_, stderr, err := command("testdata", bin, "./across")
-	want := `across.go:27:2: time.Now in workflow code gives another time in a replay: use durable.Now(ctx) (workflow across → local → helper.Stamp → stamp → time.Now, helper.go:13)`
+	want := `across.go:28:2: time.Now in workflow code gives another time in a replay: use durable.Now(ctx) (workflow across → local → helper.Stamp → stamp → time.Now, helper.go:13)`
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || !strings.Contains(stderr, want) {
 		t.Errorf("got %v and\n%s\nwant findings, with\n%s", err, stderr, want)

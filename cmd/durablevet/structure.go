@@ -25,6 +25,11 @@ func (c *checker) structure(u *unit) {
 		case *ast.DeferStmt:
 			c.deferred(u, n)
 		case *ast.CallExpr:
+			if fn := c.callee(n); in(fn, "sync") && localName(fn) == "Map.Range" && len(n.Args) == 1 {
+				if call, name := c.first(n.Args[0], records); call != nil {
+					c.find(u, n.Pos(), ruleOrder, name+" in sync.Map.Range", "the calls have another order in a replay; gather the keys and sort them")
+				}
+			}
 			if name, cl := c.class(n); cl != 0 {
 				for _, a := range n.Args {
 					if bg := c.background(a); bg != "" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 
+	"example.com/foreign"
 	"example.com/vet/durablecalls"
 	"example.com/vet/helper"
 
@@ -50,3 +51,21 @@ func forwarded(ctx context.Context) {
 	})
 	_ = slices.IndexFunc([]int{1}, func(int) bool { helper.Stamp(); return true })
 }
+
+// What another module does in itself is its own affair, if it is not the clock,
+// chance or I/O.
+var far = durable.NewWorkflow("abroad", func(ctx context.Context, n int) (int, error) {
+	foreign.Ago(durable.Now(ctx)) // want `time.Since .*\(workflow abroad → foreign.Ago → time.Since, foreign.go:27\)`
+	foreign.Read()                // want `os.ReadFile .*\(workflow abroad → foreign.Read → os.ReadFile, foreign.go:30\)`
+	return foreign.Compute(), nil
+}, nil)
+
+// A SideEffect may read the clock by way of others, too.
+var side = durable.NewWorkflow("side", func(ctx context.Context, n int) (int, error) {
+	_, err := durable.SideEffect(ctx, func() string {
+		new(helper.Config).Load()      // want `workflow side → SideEffect → helper.Config.Load → os.ReadFile`
+		_ = durablecalls.Pay(ctx, "x") // want `Step.Do .*ErrReadOnly.*\(workflow side → SideEffect → durablecalls.Pay → Step.Do`
+		return helper.Stamp().String()
+	})
+	return n, err
+}, nil)

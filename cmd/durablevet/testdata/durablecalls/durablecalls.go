@@ -179,5 +179,10 @@ var collecting = durable.NewWorkflow("collecting", func(ctx context.Context, m m
 	_, _ = durable.Map(ctx, all, step.Do, nil) // want `durable.Map of all, in the order of maps.Keys,`
 	sorted := slices.Sorted(maps.Keys(m))
 	_, _ = durable.Map(ctx, sorted, step.Do, nil)
+	var shared sync.Map
+	shared.Range(func(k, v any) bool { // want `Step.Do in sync.Map.Range in workflow code`
+		_, _ = step.Do(ctx, "x")
+		return true
+	})
 	return len(keys), nil
 }, nil)
