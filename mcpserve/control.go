@@ -29,7 +29,7 @@ const (
 )
 
 func controls() []string {
-	return []string{ControlList, ControlRuns, ControlRun, ControlStatus, ControlResume, ControlPause, ControlCancel, ControlQuestions, ControlAnswer, ControlStart}
+	return []string{ControlList, ControlRuns, ControlRun, ControlStatus, ControlResume, ControlPause, ControlCancel, ControlQuestions, ControlAnswer, ControlCredentials, ControlStart}
 }
 
 // offers reports whether a run-control tool is on.
@@ -54,6 +54,11 @@ func (s *Server) addControls() {
 	control(s, ControlCancel, "Cancel a run", "Asks a run to stop. It may clean up first.", Hints{Idempotent: true, Destructive: new(true), OpenWorld: new(false)}, s.cancelRun)
 	control(s, ControlQuestions, "Questions to people", "Lists the open questions that runs ask people, oldest first.", readsOnly(), s.listQuestions)
 	control(s, ControlAnswer, "Answer a question", "Answers an open question of a run. Only for a person's own decision.", Hints{}, s.answerQuestion)
+	if s.opts.Credentials != nil {
+		control(s, ControlCredentials, "Store credentials", "Hands over tokens for servers that the caller's runs will talk to.", steers, s.storeCredentials)
+	} else if slices.Contains(s.opts.Controls, ControlCredentials) {
+		panic(fmt.Sprintf("mcpserve.New: Options.Controls names %s, and Options.Credentials, which stores them, is nil", ControlCredentials))
+	}
 }
 
 // control registers a tool with typed arguments and a typed answer.

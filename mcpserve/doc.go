@@ -71,13 +71,14 @@ runs that theirs started, and over nothing else:
 	workflows-cancel            cancel one run
 	workflows-questions         what is asked of people
 	workflows-answer            answer one question
+	workflows-store-credentials hand over tokens, where [Options].Credentials stores them
 
 Differences from the Python project: workflows-run has no argument kwargs;
 result is the value that the workflow returned; lists are always
 {runs, next_page_token}; a call that can't be carried out is an error and never
 false; a signal goes to one run; status is the engine's state, and what the run
-published is in state. The tool workflows-store-credentials belongs to OAuth and
-is not here yet.
+published is in state; credentials belong to their caller, are kept by the
+program alone, and are never logged.
 
 # Safety
 

@@ -68,6 +68,11 @@ type Options struct {
 	// Controls names the run-control tools to offer. Nil: all; empty: none.
 	Controls []string
 
+	// Credentials stores a token that the caller hands over for the runs of a
+	// workflow; [durable.ActorOf] tells who that is. It may be called twice
+	// with the same one. Nil: the tool [ControlCredentials] is not offered.
+	Credentials func(ctx context.Context, workflow string, c Credential) error
+
 	// Authenticate checks the bearer token of an HTTP request. What it gives
 	// becomes the actor of everything the request does. An error is a 401. Nil:
 	// no authentication, and only this machine is served, see AllowRemote.
