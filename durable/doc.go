@@ -98,6 +98,7 @@ reported as a [Problem] of kind deadlock after a second, and other runs go on.
 	a value over the size limit                   ErrTooLarge
 	a run that can't go on until it is mended     *BlockedError, with its Problem
 	an option that this engine can't honour       ErrUnsupported
+	nothing can be recorded any more              ErrUnavailable
 
 errors.Is and errors.As hold for these on both sides of a step, of a child and
 of an engine in another process; so do [NewErrorType] and *[Error]. Of other

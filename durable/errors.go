@@ -50,6 +50,7 @@ var (
 	ErrShutdown       = errors.New("the engine is shutting down")
 	ErrClosed         = errors.New("the engine is closed")
 	ErrUnsupported    = errors.New("not supported by this engine")
+	ErrUnavailable    = errors.New("the engine can record nothing any more; look at its Health, mend the cause and start it again")
 )
 
 // codes are the sentinels' names where an error crosses a border as data.
@@ -62,7 +63,7 @@ var codes = []struct {
 	{"paused", ErrPaused}, {"expired", ErrExpired}, {"answered", ErrAnswered},
 	{"bad_input", ErrBadInput}, {"forbidden", ErrForbidden}, {"timeout", ErrTimeout},
 	{"unknown", ErrOutcomeUnknown}, {"too_large", ErrTooLarge}, {"not_started", ErrNotStarted},
-	{"shutdown", ErrShutdown}, {"closed", ErrClosed}, {"unsupported", ErrUnsupported},
+	{"shutdown", ErrShutdown}, {"closed", ErrClosed}, {"unsupported", ErrUnsupported}, {"unavailable", ErrUnavailable},
 	{"not_defined", ErrNotDefined}, {"read_only", ErrReadOnly}, {"in_step", ErrInStep},
 	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded},
 }

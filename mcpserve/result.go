@@ -89,7 +89,7 @@ func typeOf(err error) string {
 		{durable.ErrPaused, "paused"}, {durable.ErrExpired, "expired"}, {durable.ErrAnswered, "already_answered"},
 		{durable.ErrBadInput, "bad_arguments"}, {durable.ErrForbidden, "forbidden"}, {durable.ErrTooLarge, "too_large"},
 		{durable.ErrNotDefined, "not_defined"}, {durable.ErrUnsupported, "unsupported"}, {durable.ErrTimeout, "timeout"},
-		{durable.ErrShutdown, "unavailable"}, {durable.ErrClosed, "unavailable"},
+		{durable.ErrUnavailable, "unavailable"}, {durable.ErrShutdown, "unavailable"}, {durable.ErrClosed, "unavailable"},
 		{context.DeadlineExceeded, "timeout"}, {context.Canceled, "cancelled"},
 	} {
 		if errors.Is(err, k.is) {

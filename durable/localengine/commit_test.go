@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 	"github.com/mcpagent/mcpagent/durable/localengine"
 )
@@ -185,7 +186,7 @@ func TestFailedSync(t *testing.T) {
 	fail.Store(true)
 	c := next(r)
 	err := st.Commit(t.Context(), &journal.Tx{Writes: []journal.Write{{Run: c, Row: newRow(t, 1, journal.KindTurn, "x")}}})
-	if !errors.Is(err, localengine.ErrDead) || !errors.As(err, new(sqliteError)) {
+	if !errors.Is(err, localengine.ErrDead) || !errors.Is(err, durable.ErrUnavailable) || !errors.As(err, new(sqliteError)) {
 		t.Errorf("Commit = %v, want ErrDead with its cause", err)
 	}
 	fail.Store(false)

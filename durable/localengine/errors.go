@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/mcpagent/mcpagent/durable"
 )
 
 // Sentinels, for errors.Is. The package comment has the table of situations.
@@ -34,6 +36,12 @@ func (e *FileError) Error() string {
 		s += fmt.Sprintf(" (%v)", e.Cause)
 	}
 	return s
+}
+
+// Is makes a file that can no longer be written answer to
+// [durable.ErrUnavailable] as well.
+func (e *FileError) Is(target error) bool {
+	return target == durable.ErrUnavailable && (e.Err == ErrDead || e.Err == ErrFenced)
 }
 
 // Unwrap makes errors.Is hold for the sentinel and for the cause.
