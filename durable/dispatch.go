@@ -172,7 +172,7 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 	ex.atWork.Add(1)
 	a.info.Started, a.info.Trace = time.Now(), e.cfg.Trace
 	row := e.rowNow()
-	ex.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
+	e.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
 	a.run(ex.propagate(ex.life, e.cfg), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) {
 		defer ex.steps.Done()
 		ex.atWork.Add(-1)
@@ -187,7 +187,7 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 			if err != nil {
 				o.Err = toError(err)
 			}
-			ex.observe(row, o)
+			e.observe(row, o)
 		}
 		if err == nil || ex.life.Err() == nil {
 			ex.outcome(e, oc, a, out, err)
@@ -520,7 +520,7 @@ func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
 			row.Problem = jsonOf(&Problem{Kind: "poison", Call: ent.Notes[0].Call, Since: microTime(now), Tries: row.Deaths,
 				Text: fmt.Sprintf("the process died %d times in a row while this run's step was at work, which may be the cause; look at the step, then resume the run", row.Deaths)})
 		}
-		row.From = e.oldest(nil, nil, e.pend)
+		row.From = e.oldest(nil, e.pend)
 		jr, err := journal.Encode(row.RID, journal.KindNote, ent)
 		if err != nil {
 			return err
@@ -541,13 +541,7 @@ func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
 
 func (e *entry) poisoned() bool { return e.problemKind() == "poison" }
 
-func (e *entry) problemKind() string {
-	var p Problem
-	if len(e.row.Problem) > 0 {
-		_ = json.Unmarshal(e.row.Problem, &p)
-	}
-	return p.Kind
-}
+func (e *entry) problemKind() string { return problemOf(e.row).Kind }
 
 // relaunch is launch after the process was started anew.
 func (e *entry) relaunch(oc *openCall) {

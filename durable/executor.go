@@ -351,11 +351,16 @@ func (e *entry) putAway() {
 		return
 	}
 	e.run = nil
+	e.ex.discard(r)
+}
+
+// discard ends the coroutines of an awake run, within bounds.
+func (ex *executor) discard(r *run) {
 	stuck := make(chan struct{})
 	t := time.AfterFunc(5*time.Second, func() { close(stuck) })
 	defer t.Stop()
 	if n := r.unwind(stuck); n > 0 {
-		e.ex.log.Error("coroutines of a run that is put away do not end", "run_id", r.row.RunID, "workflow", r.row.Name, "coroutines", n)
+		ex.log.Error("coroutines of a run that is put away do not end", "run_id", r.row.RunID, "workflow", r.row.Name, "coroutines", n)
 	}
 }
 
@@ -364,7 +369,7 @@ func (e *entry) wake() (*run, *Problem) {
 	if e.run != nil {
 		return e.run, nil
 	}
-	r, _, p := e.ex.rebuild(e, e.row)
+	r, p := e.ex.rebuild(e, e.row)
 	if p != nil {
 		return nil, p
 	}
@@ -373,22 +378,19 @@ func (e *entry) wake() (*run, *Problem) {
 }
 
 // rebuild makes an awake run from its history.
-func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, int, *Problem) {
+func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, *Problem) {
 	began := time.Now()
 	def := ex.defs.wfs[row.Name]
 	if def == nil {
-		return nil, 0, &Problem{Kind: "not_defined", Text: fmt.Sprintf("workflow %q is not defined in this program: deploy one that has it", row.Name)}
+		return nil, &Problem{Kind: "not_defined", Text: fmt.Sprintf("workflow %q is not defined in this program: deploy one that has it", row.Name)}
 	}
 	r, err := newRun(e, row, def)
 	if err != nil {
-		return nil, 0, &Problem{Kind: "payload", Text: err.Error()}
+		return nil, &Problem{Kind: "payload", Text: err.Error()}
 	}
-	fail := func(p *Problem) (*run, int, *Problem) {
-		stuck := make(chan struct{})
-		t := time.AfterFunc(5*time.Second, func() { close(stuck) })
-		defer t.Stop()
-		r.unwind(stuck)
-		return nil, 0, p
+	fail := func(p *Problem) (*run, *Problem) {
+		ex.discard(r)
+		return nil, p
 	}
 	rows, err := ex.st.Rows(row.Last, 0)
 	if err != nil {
@@ -438,13 +440,13 @@ func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, int, *Problem) {
 	}
 	r.row = row
 	if n > 0 {
-		ex.observe(row, Observation{Kind: "woken", Took: time.Since(began), Turns: n})
+		e.observe(row, Observation{Kind: "woken", Took: time.Since(began), Turns: n})
 	}
 	if r.drifted {
-		ex.observe(row, Observation{Kind: "drift"})
+		e.observe(row, Observation{Kind: "drift"})
 		ex.log.Warn("a replay made a call with another input than it had: the code was changed; the recorded outcome holds", "run_id", row.RunID, "workflow", row.Name)
 	}
-	return r, n, nil
+	return r, nil
 }
 
 // watch returns a function that waits for the next change of a run.
@@ -491,18 +493,17 @@ func (e *entry) write(tx *journal.Tx) error {
 	return e.ex.st.Commit(e.ex.commits, tx)
 }
 
-func (ex *executor) observe(row *journal.Run, o Observation) {
-	if ex.opts.Observer == nil {
+// observe tells the observer something about a run; row is how it stands.
+func (e *entry) observe(row *journal.Run, o Observation) {
+	seen := e.ex.opts.Observer
+	if seen == nil {
 		return
 	}
-	o.WorkflowID, o.RunID, o.Workflow, o.Owner = row.WorkflowID, row.RunID, row.Name, row.Owner
+	o.WorkflowID, o.RunID, o.Workflow, o.Owner, o.Trace = row.WorkflowID, row.RunID, row.Name, row.Owner, e.cfg.Trace
 	if o.At.IsZero() {
 		o.At = time.Now()
 	}
-	if o.Trace == "" {
-		o.Trace = configOf(row).Trace
-	}
-	ex.opts.Observer.Observe(o)
+	seen.Observe(o)
 }
 
 // leftBehind keeps count of a step that was given up but goes on.

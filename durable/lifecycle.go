@@ -125,7 +125,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 			ex.orphan(row, c)
 		}
 		e.forget(id)
-		ex.observe(row, Observation{Kind: "wait.ended", Call: id})
+		e.observe(row, Observation{Kind: "wait.ended", Call: id})
 	}
 	for id, ins := range e.asking {
 		for _, in := range ins {
@@ -136,7 +136,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 	e.deadline.stop()
 	e.putAway()
 	state := State(row.State)
-	ex.observe(row, Observation{Kind: "run.ended", State: state, Err: fromFailure(row.Failure)})
+	e.observe(row, Observation{Kind: "run.ended", State: state, Err: fromFailure(row.Failure)})
 	if follow != nil {
 		ex.deliver(follow, &incoming{ctl: func(e *entry) { e.turn(nil) }})
 		ex.deliver(follow, rest...)
@@ -205,29 +205,43 @@ func (e *entry) finishNow(state State, f *journal.Failure, by, reason string) er
 	if State(e.row.State).Done() {
 		return finishedError(e.row)
 	}
-	now := max(time.Now().UnixMicro(), e.row.Changed)
-	row := *e.row
-	row.State, row.Closed, row.Changed, row.Failure = string(state), now, now, f
-	row.Paused, row.Problem = nil, nil
-	ent := &journal.Entry{At: now, Notes: []*journal.Note{{Kind: string(state), By: by, Text: reason}}, End: &journal.End{State: string(state), Failure: f}}
-	var asks []*journal.Ask
-	for id, c := range e.open {
-		if c.call.Kind == kindQuestion {
-			asks = append(asks, e.withdrawn(id, now)...)
-		}
-	}
-	jr, err := journal.Encode(row.RID, journal.KindNote, ent)
+	row, tx, err := e.ex.ending(e.row, state, f, by, reason)
 	if err == nil {
-		row.From = -1
-		err = e.write(&journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
+		err = e.write(tx)
 	}
 	if err != nil {
 		return fmt.Errorf("end run %v: %w", refOf(e.row), err)
 	}
-	e.setRow(&row)
+	e.setRow(row)
 	e.over(nil, nil)
 	e.ex.changed(row.RID)
 	return nil
+}
+
+// ending makes the transaction that ends a run from outside of its code, with
+// the row that it leaves. Its open questions are withdrawn.
+func (ex *executor) ending(was *journal.Run, state State, f *journal.Failure, by, reason string) (*journal.Run, *journal.Tx, error) {
+	now := max(time.Now().UnixMicro(), was.Changed)
+	row := *was
+	row.State, row.Closed, row.Changed, row.Failure, row.From = string(state), now, now, f, -1
+	row.Paused, row.Problem = nil, nil
+	jr, err := journal.Encode(row.RID, journal.KindNote, &journal.Entry{At: now,
+		Notes: []*journal.Note{{Kind: string(state), By: by, Text: reason}},
+		End:   &journal.End{State: string(state), Failure: f}})
+	if err != nil {
+		return nil, nil, err
+	}
+	asks, err := ex.st.Asks(row.RID, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	tx := &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}}
+	for _, a := range asks {
+		c := *a
+		c.State, c.Answered = "withdrawn", now
+		tx.Asks = append(tx.Asks, &c)
+	}
+	return &row, tx, nil
 }
 
 // orphan applies a child's parent close policy.

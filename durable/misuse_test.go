@@ -345,6 +345,37 @@ func TestAStuckRunCanBeTerminated(t *testing.T) {
 	})
 }
 
+// A run that is terminated while its code is stuck asks nobody any more.
+func TestTheQuestionsOfAStuckRunGoWithIt(t *testing.T) {
+	scenario(t, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+		gate := make(chan struct{})
+		ask := durable.NewQuestion[bool]("ask")
+		stuck := durable.NewWorkflow("stuck", func(ctx context.Context, _ struct{}) (string, error) {
+			g, ctx := durable.NewGroup(ctx, nil)
+			g.Go(func(ctx context.Context) error { _, err := ask.Ask(ctx, "?", nil); return err })
+			if err := durable.Sleep(ctx, time.Minute); err != nil {
+				return "", err
+			}
+			<-gate
+			return "", g.Wait()
+		}, nil)
+		e := open(stuck, ask)
+		s := must[*durable.Run](t)(stuck.Start(t.Context(), e, struct{}{}, nil))
+		time.Sleep(30 * time.Second)
+		if qs := must[[]*durable.QuestionInfo](t)(e.Questions(t.Context(), nil)); len(qs) != 1 {
+			t.Fatalf("open questions before: %d, want 1", len(qs))
+		}
+		time.Sleep(time.Minute)
+		if err := s.Terminate(t.Context(), "stuck"); err != nil {
+			t.Fatal(err)
+		}
+		if qs := must[[]*durable.QuestionInfo](t)(e.Questions(t.Context(), nil)); len(qs) != 0 {
+			t.Errorf("open questions after: %d, want none", len(qs))
+		}
+		close(gate)
+	})
+}
+
 func TestDefinitionsReportAllMistakesAtOnce(t *testing.T) {
 	t.Parallel()
 	w := func(name string) durable.Definer {

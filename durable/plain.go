@@ -43,7 +43,7 @@ type plainCall struct {
 }
 
 // startPlain runs fn beside the caller. It ends when fn does.
-func startPlain(_ context.Context, fn func() (json.RawMessage, error)) *plainCall {
+func startPlain(fn func() (json.RawMessage, error)) *plainCall {
 	c := &plainCall{done: make(chan struct{})}
 	go func() {
 		defer close(c.done)

@@ -30,7 +30,7 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 		// A finished run answers from a replay of its own.
 		tmp := &entry{ex: ex, row: row, cfg: configOf(row), open: map[string]*openCall{}}
 		if !ex.work(func() {
-			r, _, p := ex.rebuild(tmp, row)
+			r, p := ex.rebuild(tmp, row)
 			if p != nil {
 				ch <- outcome{&Reply{Err: &ReplyError{Code: "blocked", Message: p.Text, Ref: refOf(row), Problem: p}}, nil}
 				return

@@ -83,6 +83,18 @@ func (rd *reader) showJSON(v json.RawMessage) json.RawMessage {
 	return b
 }
 
+// problemOf reads what blocks a run; its Kind is empty if nothing does.
+func problemOf(row *journal.Run) (p Problem) {
+	if len(row.Problem) > 0 {
+		_ = json.Unmarshal(row.Problem, &p)
+	}
+	return p
+}
+
+func blockedError(row *journal.Run) *BlockedError {
+	return &BlockedError{WorkflowID: row.WorkflowID, RunID: row.RunID, Problem: problemOf(row)}
+}
+
 // find finds a run that the actor may see.
 func (rd *reader) find(req *Request) (*journal.Run, *Reply) {
 	return findRun(rd.st, req.Ref, req.Actor)
@@ -127,9 +139,7 @@ func (rd *reader) description(row *journal.Run) *Description {
 	if d.State == Running && d.Paused != nil {
 		d.State = Paused
 	}
-	var cfg runConfig
-	unmarshal(row.Config, &cfg)
-	d.Parent = cfg.Parent
+	d.Parent = configOf(row).Parent
 	return d
 }
 
@@ -293,10 +303,8 @@ func (rd *reader) result(ctx context.Context, req *Request) (*Reply, error) {
 			e := &RunError{WorkflowID: row.WorkflowID, RunID: row.RunID, State: s, Err: fromFailure(row.Failure)}
 			return &Reply{Err: &ReplyError{Code: "ended", Message: e.Error(), Ref: ref, State: s, Failure: e.Err}}, nil
 		case len(row.Problem) > 0:
-			p := &Problem{}
-			_ = json.Unmarshal(row.Problem, p)
-			e := &BlockedError{WorkflowID: row.WorkflowID, RunID: row.RunID, Problem: *p}
-			return &Reply{Err: &ReplyError{Code: "blocked", Message: e.Error(), Ref: ref, State: s, Problem: p}}, nil
+			e := blockedError(row)
+			return &Reply{Err: &ReplyError{Code: "blocked", Message: e.Error(), Ref: ref, State: s, Problem: &e.Problem}}, nil
 		}
 		if err := wait(ctx); err != nil {
 			return nil, err

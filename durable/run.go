@@ -119,7 +119,6 @@ type turn struct {
 	blobs   []*journal.Blob
 	status  map[string]json.RawMessage // nil: unchanged
 	after   []func()                   // effects, once the turn is on disk
-	issued  []*future
 	answers []answer
 }
 
@@ -239,7 +238,6 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 	if spec.kind == kindStep || spec.kind == kindChild {
 		f.cancel = cancelAsks
 	}
-	r.turn.issued = append(r.turn.issued, f)
 	if r.replaying {
 		if len(r.expect) == 0 {
 			r.stop("mismatch", fmt.Sprintf("the code makes the call %s (%s %q), where the history has none: the workflow was changed under a running run; deploy code that fits, or use durable.Version", f.id, spec.kind, spec.name))

@@ -205,7 +205,7 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		if s.fn == nil {
 			return fail(fmt.Errorf("step %q is declared without a function: %w: bind one", s.def.name, ErrNotDefined))
 		}
-		return &Future[Out]{plain: startPlain(ctx, func() (json.RawMessage, error) {
+		return &Future[Out]{plain: startPlain(func() (json.RawMessage, error) {
 			return runPlainStep(ctx, s.def.name, stepFunc(s.def.name, s.fn), s.opts, raw)
 		})}
 	}

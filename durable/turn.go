@@ -216,10 +216,6 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			closed[ev.Call] = true
 		}
 	}
-	fresh := map[string]bool{}
-	for _, c := range t.entry.Calls {
-		fresh[c.ID] = c.Kind != kindSideEffect
-	}
 	tx := &journal.Tx{Items: t.items, Blobs: t.blobs}
 	ended := r.end != nil
 	if ended {
@@ -238,7 +234,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	if !ended {
 		t.entry.Waits = r.waits()
 	}
-	row.From = e.oldest(closed, fresh, pend)
+	row.From = e.oldest(closed, pend)
 	jr, err := journal.Encode(row.RID, journal.KindTurn, &t.entry)
 	if err == nil {
 		tx.Asks = asks
@@ -295,7 +291,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		return
 	}
 	for _, c := range t.entry.Calls {
-		if fresh[c.ID] && !closed[c.ID] {
+		if c.Kind != kindSideEffect && !closed[c.ID] {
 			oc := &openCall{call: c, row: jr.ID, at: now, due: c.Due}
 			if f := r.open[c.ID]; f != nil && f.spec.step != nil {
 				oc.spec = f.spec.step.spec
@@ -315,20 +311,20 @@ func (e *entry) report(t *turn) {
 	for _, ev := range t.entry.Events {
 		switch ev.Kind {
 		case journal.Started:
-			e.ex.observe(e.row, Observation{Kind: "run.started"})
+			e.observe(e.row, Observation{Kind: "run.started"})
 		case journal.Done, journal.Fired:
-			e.ex.observe(e.row, Observation{Kind: "wait.ended", Call: ev.Call, Err: fromFailure(ev.Failure)})
+			e.observe(e.row, Observation{Kind: "wait.ended", Call: ev.Call, Err: fromFailure(ev.Failure)})
 		}
 	}
 	for _, id := range t.entry.Closed {
-		e.ex.observe(e.row, Observation{Kind: "wait.ended", Call: id})
+		e.observe(e.row, Observation{Kind: "wait.ended", Call: id})
 	}
 	for _, c := range t.entry.Calls {
 		if c.Kind != kindSideEffect {
-			e.ex.observe(e.row, Observation{Kind: "wait.started", Call: c.ID, Wait: c.Kind, Name: c.Name})
+			e.observe(e.row, Observation{Kind: "wait.started", Call: c.ID, Wait: c.Kind, Name: c.Name})
 		}
 	}
-	e.ex.observe(e.row, Observation{Kind: "turn", Turns: int(e.row.Turns)})
+	e.observe(e.row, Observation{Kind: "turn", Turns: int(e.row.Turns)})
 }
 
 func (e *entry) setRow(row *journal.Run) {
@@ -339,7 +335,7 @@ func (e *entry) setRow(row *journal.Run) {
 
 // oldest is the journal row from which recovery has to read: the oldest with
 // something open, -1 for the one that is being written.
-func (e *entry) oldest(closed, fresh map[string]bool, pend []pending) int64 {
+func (e *entry) oldest(closed map[string]bool, pend []pending) int64 {
 	var from int64
 	for id, c := range e.open {
 		if !closed[id] && (from == 0 || c.row < from) {
@@ -433,7 +429,7 @@ func (e *entry) store(ins []*incoming) {
 	}
 	row := *e.row
 	row.Changed = ent.At
-	row.From = e.oldest(nil, nil, e.pend)
+	row.From = e.oldest(nil, e.pend)
 	if row.From == -1 && kind == journal.KindNote && e.row.From > 0 {
 		row.From = e.row.From
 	}
@@ -468,9 +464,7 @@ func (e *entry) standstill() error {
 		return refuse(ErrPaused, ref, "run %v is paused: resume it first", ref).err()
 	}
 	if len(e.row.Problem) > 0 {
-		var p Problem
-		_ = json.Unmarshal(e.row.Problem, &p)
-		return &BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: p}
+		return blockedError(e.row)
 	}
 	return refuse(ErrNoHandler, ref, "run %v has not started yet", ref).err()
 }
@@ -480,10 +474,7 @@ func (e *entry) standstill() error {
 func (e *entry) block(p *Problem, ins []*incoming) {
 	ex := e.ex
 	e.retry = false
-	var had Problem
-	if len(e.row.Problem) > 0 {
-		_ = json.Unmarshal(e.row.Problem, &had)
-	}
+	had := problemOf(e.row)
 	p.Since, p.Tries = time.Now().UTC(), 1
 	if had.Kind == p.Kind && had.Call == p.Call {
 		p.Since, p.Tries = had.Since, had.Tries+1
@@ -504,7 +495,7 @@ func (e *entry) block(p *Problem, ins []*incoming) {
 	if had.Text != p.Text {
 		ex.log.Error("run is blocked", "run_id", row.RunID, "workflow", row.Name, "kind", p.Kind, "problem", p.Text)
 	}
-	ex.observe(&row, Observation{Kind: "problem", Call: p.Call, Err: &Error{Type: p.Kind, Message: p.Text}})
+	e.observe(&row, Observation{Kind: "problem", Call: p.Call, Err: &Error{Type: p.Kind, Message: p.Text}})
 	if p.Kind == "panic" {
 		// What made the code panic may pass.
 		wait := time.Second << min(p.Tries-1, 8)

@@ -106,26 +106,20 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	if !e.stuck() || e.detached.Load() {
 		return nil, nil
 	}
-	row := *e.rowNow()
-	now := max(time.Now().UnixMicro(), row.Changed)
-	row.State, row.Closed, row.Changed, row.From = string(Terminated), now, now, -1
-	row.Paused, row.Problem = nil, nil
-	row.Failure = &journal.Failure{Type: "terminated", Message: req.Reason}
-	jr, err := journal.Encode(row.RID, journal.KindNote, &journal.Entry{At: now,
-		Notes: []*journal.Note{{Kind: string(Terminated), By: req.Actor.Name, Text: req.Reason}},
-		End:   &journal.End{State: string(Terminated), Failure: row.Failure}})
+	was := e.rowNow()
+	row, tx, err := ex.ending(was, Terminated, &journal.Failure{Type: "terminated", Message: req.Reason}, req.Actor.Name, req.Reason)
 	if err == nil {
-		err = ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}})
+		err = ex.st.Commit(ex.commits, tx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("terminate run %v: %w", refOf(&row), err)
+		return nil, fmt.Errorf("terminate run %v: %w", refOf(was), err)
 	}
 	e.detached.Store(true)
-	e.setRow(&row)
+	e.setRow(row)
 	ex.drop(e)
 	if row.Parent != 0 {
-		ex.tellParent(&row)
+		ex.tellParent(row)
 	}
 	ex.changed(row.RID)
-	return &Reply{Ref: refOf(&row)}, nil
+	return &Reply{Ref: refOf(row)}, nil
 }

@@ -59,11 +59,17 @@ func FuzzDecode(f *testing.F) {
 		f.Add(row.Head, row.Data)
 	}
 	f.Add([]byte(`{"v":1,"ev":[null]}`), []byte(nil))
+	f.Add([]byte(`{"v":1,"ev":[{"k":"done","ref":1,"idx":-1}]}`), []byte(nil))
 	f.Add([]byte(`{"v":1,"calls":[{"p":[1,9223372036854775807]}]}`), []byte("x"))
 	f.Fuzz(func(t *testing.T, head, data []byte) {
 		e, err := Decode(&Row{Head: head, Data: data})
 		if err != nil {
 			return
+		}
+		for _, ev := range e.Events {
+			if ev.Index < 0 {
+				t.Errorf("an event refers to event %d of a row", ev.Index)
+			}
 		}
 		if _, err := Encode(1, KindTurn, e); err != nil {
 			t.Errorf("what Decode read can't be encoded: %v", err)

@@ -214,6 +214,9 @@ func Decode(row *Row) (*Entry, error) {
 		if ev == nil {
 			return nil, fmt.Errorf("journal row %d is damaged: event %d is null", row.ID, i)
 		}
+		if ev.Index < 0 {
+			return nil, fmt.Errorf("journal row %d is damaged: event %d refers to event %d of another row", row.ID, i, ev.Index)
+		}
 		ev.Payload = get(ev.Span)
 	}
 	for i, c := range e.Calls {
