@@ -152,12 +152,21 @@ type runArgs struct {
 	IdempotencyKey string                     `json:"idempotency_key,omitempty" jsonschema:"any string; a repeated call with the same key finds the same run"`
 }
 
-func (s *Server) runWorkflow(ctx context.Context, req *mcp.CallToolRequest, in runArgs) (*ids, error) {
+// flow finds a workflow that is served.
+func (s *Server) flow(name string) (*flow, error) {
 	s.mu.Lock()
-	f := s.flows[in.WorkflowName]
+	f := s.flows[name]
 	s.mu.Unlock()
 	if f == nil {
-		return nil, &toolError{Type: "unknown_workflow", Message: fmt.Sprintf("there is no workflow %q here; there are %s", in.WorkflowName, quoted(s.served().workflows()))}
+		return nil, &toolError{Type: "unknown_workflow", Message: fmt.Sprintf("there is no workflow %q here; there are %s", name, quoted(s.served().workflows()))}
+	}
+	return f, nil
+}
+
+func (s *Server) runWorkflow(ctx context.Context, req *mcp.CallToolRequest, in runArgs) (*ids, error) {
+	f, err := s.flow(in.WorkflowName)
+	if err != nil {
+		return nil, err
 	}
 	var parameters json.RawMessage
 	if in.RunParameters != nil {

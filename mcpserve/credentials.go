@@ -66,11 +66,8 @@ type storedTokens struct {
 // storeCredentials hands tokens to the program. They belong to the caller, not
 // to the workflow, and are neither kept nor logged here.
 func (s *Server) storeCredentials(ctx context.Context, _ *mcp.CallToolRequest, in credentialArgs) (*storedTokens, error) {
-	s.mu.Lock()
-	f := s.flows[in.WorkflowName]
-	s.mu.Unlock()
-	if f == nil {
-		return nil, &toolError{Type: "unknown_workflow", Message: fmt.Sprintf("there is no workflow %q here; there are %s", in.WorkflowName, quoted(s.served().workflows()))}
+	if _, err := s.flow(in.WorkflowName); err != nil {
+		return nil, err
 	}
 	if len(in.Tokens) == 0 {
 		return nil, badArguments("tokens: there are none to store")
