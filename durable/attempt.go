@@ -104,9 +104,10 @@ func LastHeartbeat[T any](ctx context.Context) (T, bool) {
 }
 
 // run executes fn on the calling goroutine, under the timeouts of spec, and
-// tells its outcome to settle, once. Where fn does not stop in time, settle is
-// called without it, from another goroutine; its late result is dropped.
-func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *stepSpec, settle func(json.RawMessage, error)) {
+// tells its outcome to settle, once; what that returns is what the goroutine
+// does next. Where fn does not stop in time, settle is called without it, from
+// another goroutine; its late result is dropped.
+func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *stepSpec, settle func(json.RawMessage, error) task) (next task) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	a.mu.Lock()
@@ -121,7 +122,9 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 			if a.ex != nil {
 				a.ex.leftBehind(a)
 			}
-			settle(nil, fmt.Errorf("%w: %w", err, errAttemptOver))
+			if next := settle(nil, fmt.Errorf("%w: %w", err, errAttemptOver)); next != nil {
+				a.ex.spawn(next)
+			}
 		}
 	}
 	timeout := time.Duration(spec.Timeout) * time.Microsecond
@@ -136,11 +139,12 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 	}
 	var out json.RawMessage
 	var err error
-	returned := false
+	returned, exits := false, false
 	defer func() {
 		if p := recover(); p != nil {
 			err = &Error{Type: "panic", Message: fmt.Sprintf("%v\n%s", p, debug.Stack())}
 		} else if !returned {
+			exits = true
 			err = &Error{Type: "panic", Message: "the step ended its goroutine (runtime.Goexit)"}
 		}
 		timer.Stop()
@@ -157,8 +161,11 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 			// The function passed on the context's error: say why it ended.
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
-		settle(out, err)
+		if next = settle(out, err); exits && next != nil {
+			a.ex.spawn(next)
+		}
 	}()
 	out, err = fn(context.WithValue(ctx, envKey{}, a), in)
 	returned = true
+	return nil // what settle gives
 }

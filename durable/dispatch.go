@@ -158,22 +158,22 @@ func (e *entry) dispatch(oc *openCall) {
 	}
 	ex.steps.Add(1)
 	ex.mu.Unlock()
-	ex.spawn(func() { ex.attempt(e, oc, def.fn, a) })
+	e.launched = append(e.launched, func() task { return ex.attempt(e, oc, def.fn, a) })
 }
 
 // attempt makes one attempt of a step and reports its outcome.
-func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
+func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) task {
 	in, ok := ex.ready(e, oc, a)
 	if !ok {
 		ex.steps.Done()
-		return
+		return nil
 	}
 	id, spec := oc.call.ID, oc.spec
 	ex.atWork.Add(1)
 	a.info.Started, a.info.Trace = time.Now(), e.cfg.Trace
 	row := e.rowNow()
 	e.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
-	a.run(ex.propagate(ex.life, e.cfg), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) {
+	return a.run(ex.propagate(ex.life, e.cfg), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) task {
 		defer ex.steps.Done()
 		ex.atWork.Add(-1)
 		<-ex.slots
@@ -190,8 +190,7 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 			e.observe(row, o)
 		}
 		if err == nil || ex.life.Err() == nil {
-			ex.outcome(e, oc, a, out, err)
-			return
+			return ex.outcome(e, oc, a, out, err)
 		}
 		// The engine stops: the attempt is lost, not failed, and does not
 		// count. Of an at-most-once step the intent stands: unknown.
@@ -199,6 +198,7 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) {
 			ex.deliver(e, &incoming{note: &journal.Note{Kind: "lost", Call: id, Attempt: a.info.Attempt - 1, Due: time.Now().UnixMicro(),
 				Failure: &journal.Failure{Type: "shutdown", Kind: "shutdown", Message: "the engine was closed while the step was at work"}}})
 		}
+		return nil
 	})
 }
 
@@ -208,7 +208,9 @@ func (ex *executor) ready(e *entry, oc *openCall, a *attempt) (json.RawMessage, 
 	id, spec := oc.call.ID, oc.spec
 	if err := ex.place(oc, a); err != nil {
 		if ex.life.Err() == nil {
-			ex.outcome(e, oc, a, nil, err)
+			if loop := ex.outcome(e, oc, a, nil, err); loop != nil {
+				ex.spawn(loop)
+			}
 		} else if !spec.AtMostOnce {
 			ex.deliver(e, &incoming{note: &journal.Note{Kind: "lost", Call: id, Attempt: a.info.Attempt - 1, Due: time.Now().UnixMicro()}})
 		}
@@ -261,21 +263,20 @@ func (ex *executor) place(oc *openCall, a *attempt) error {
 }
 
 // outcome reports what an attempt came to: the result, or a failure that is
-// retried or final.
-func (ex *executor) outcome(e *entry, oc *openCall, a *attempt, out json.RawMessage, err error) {
+// retried or final. The caller goes on with what it returns.
+func (ex *executor) outcome(e *entry, oc *openCall, a *attempt, out json.RawMessage, err error) task {
 	id, n := oc.call.ID, a.info.Attempt
 	ev := &journal.Event{Kind: journal.Done, Call: id, Attempt: n}
 	if err == nil {
 		p, serr := ex.seal(out)
 		if serr == nil {
 			ev.Payload = p
-			ex.deliver(e, &incoming{ev: ev})
-			return
+			return ex.hand(e, &incoming{ev: ev})
 		}
 		err = unencodable{fmt.Errorf("the codec cannot encode the result: %w", serr)}
 	}
 	began := time.UnixMicro(oc.at)
-	ex.deliver(e, &incoming{ctl: func(e *entry) {
+	return ex.hand(e, &incoming{ctl: func(e *entry) {
 		oc.active = nil
 		if e.open[id] != oc {
 			return

@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"container/list"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,7 +39,7 @@ type executor struct {
 	atWork   atomic.Int64
 	queued   atomic.Int64
 	pool     sync.WaitGroup // goroutines that loops and steps run on
-	idle     chan func()    // to one that has nothing to do
+	idle     chan task      // to one that has nothing to do
 	idlers   atomic.Int64
 	left     atomic.Int64 // attempts left behind
 
@@ -51,9 +50,9 @@ type executor struct {
 	starting map[string]chan struct{}
 	nextRID  int64
 	stopping bool
-	awake    *list.List // idle awake entries, oldest first
-	busy     map[*entry]struct{}
-	watchers map[int64]chan struct{}
+	awake    entryList // idle awake entries, oldest first
+	busy     entryList // those whose loop is at work
+	watchers map[watched]chan struct{}
 	rouse    chan struct{} // wakes the watchdog when there is something to watch
 }
 
@@ -62,12 +61,12 @@ type executor struct {
 type entry struct {
 	ex   *executor
 	cfg  *runConfig
-	work func()     // loop, as a value
-	mu   sync.Mutex // guards inbox, busy, row, elem
+	work task       // loop, as a value
+	mu   sync.Mutex // guards in, busy and row
 	row  *journal.Run
 	busy bool // a loop is at work
 	in   []*incoming
-	elem *list.Element // in executor.awake
+	link entryLink // guarded by executor.mu
 
 	// The rest belongs to the loop.
 	run      *run
@@ -76,6 +75,7 @@ type entry struct {
 	startA   int64                  // delayed start
 	deadline *timer                 // run timeout
 	retry    bool                   // try a blocked run again
+	launched []task                 // attempts that the loop lets go when it has committed
 	asking   map[string][]*incoming // who waits for the answer of an update, by its id
 
 	writing  sync.Mutex   // held for each commit of the run
@@ -127,7 +127,7 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	ex := &executor{
 		st: st, defs: defs, timers: newTimers(), log: slog.Default(),
 		entries: map[int64]*entry{}, byRun: map[string]*entry{}, byID: map[string]*entry{}, starting: map[string]chan struct{}{},
-		awake: list.New(), busy: map[*entry]struct{}{}, watchers: map[int64]chan struct{}{}, rouse: make(chan struct{}, 1),
+		watchers: map[watched]chan struct{}{}, rouse: make(chan struct{}, 1),
 	}
 	if o != nil {
 		ex.opts = *o
@@ -144,7 +144,7 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 		ex.log = ex.opts.Logger
 	}
 	ex.slots = make(chan struct{}, ex.opts.maxSteps())
-	ex.idle = make(chan func())
+	ex.idle = make(chan task)
 	ex.reader = &reader{st: st, defs: defs, codec: ex.opts.Codec, watch: ex.watch}
 	ex.life, ex.end = context.WithCancelCause(context.Background())
 	ex.commits, ex.cut = context.WithCancel(context.Background())
@@ -181,12 +181,14 @@ func (ex *executor) Close(ctx context.Context) error {
 	if !waitFor(ctx, ex.loops.Wait) {
 		problems = append(problems, "code of a run did not come back")
 	}
-	ex.mu.Lock()
-	idle := ex.awake
-	ex.awake = list.New()
-	ex.mu.Unlock()
-	for el := idle.Front(); el != nil; el = el.Next() {
-		e := el.Value.(*entry)
+	for {
+		ex.mu.Lock()
+		e := ex.awake.first
+		ex.awake.remove(e)
+		ex.mu.Unlock()
+		if e == nil {
+			break
+		}
 		e.mu.Lock()
 		if !e.busy && e.run != nil {
 			if n := e.run.unwind(ctx.Done()); n > 0 {
@@ -197,9 +199,9 @@ func (ex *executor) Close(ctx context.Context) error {
 		e.mu.Unlock()
 	}
 	ex.mu.Lock()
-	for rid, ch := range ex.watchers {
+	for w, ch := range ex.watchers {
 		close(ch)
-		delete(ex.watchers, rid)
+		delete(ex.watchers, w)
 	}
 	ex.mu.Unlock()
 	grace, cancel := context.WithTimeout(ctx, time.Second)
@@ -260,66 +262,93 @@ func (ex *executor) deliver(e *entry, in ...*incoming) {
 	if e == nil || len(in) == 0 {
 		return
 	}
+	if loop := ex.hand(e, in...); loop != nil {
+		ex.spawn(loop)
+	}
+}
+
+// hand is deliver for a task that ends with it: it gives the loop to go on
+// with, or nil where one is at work.
+func (ex *executor) hand(e *entry, in ...*incoming) task {
 	e.mu.Lock()
 	e.in = append(e.in, in...)
 	if e.busy {
 		e.mu.Unlock()
-		return
+		return nil
 	}
 	e.busy = true
 	e.mu.Unlock()
 	ex.mu.Lock()
-	if e.elem != nil {
-		ex.awake.Remove(e.elem)
-		e.elem = nil
-	}
-	if len(ex.busy) == 0 {
+	if ex.busy.first == nil {
 		select {
 		case ex.rouse <- struct{}{}:
 		default:
 		}
 	}
-	ex.busy[e] = struct{}{}
+	ex.awake.remove(e)
+	ex.busy.push(e)
 	// A loop may begin while the executor stops: outcomes of steps are still
 	// to be recorded. Close waits for the steps first.
 	ex.loops.Add(1)
 	ex.mu.Unlock()
-	ex.spawn(e.work)
+	return e.work
 }
 
-// loop works off an entry's inbox.
-func (e *entry) loop() {
+// loop works off an entry's inbox. The goroutine that did it goes on with an
+// attempt of a step that it has let go: no other one needs to be woken.
+func (e *entry) loop() task {
 	defer e.ex.loops.Done()
 	for {
 		e.mu.Lock()
 		batch := e.in
 		e.in = nil
 		if len(batch) == 0 {
+			next := e.letGo(true)
 			e.busy = false
 			e.mu.Unlock()
 			e.ex.rest(e)
-			return
+			return next
 		}
 		e.mu.Unlock()
-		var evs []*incoming
-		for _, in := range batch {
-			if in.ctl == nil {
-				evs = append(evs, in)
-				continue
+		e.letGo(false)
+		for from := 0; from < len(batch); {
+			to := from
+			for to < len(batch) && batch[to].ctl == nil {
+				to++
 			}
-			if len(evs) > 0 {
-				e.turn(evs)
-				evs = nil
+			if to > from {
+				e.turn(batch[from:to])
 			}
-			in.ctl(e)
-		}
-		if len(evs) > 0 {
-			e.turn(evs)
+			if from = to; from < len(batch) {
+				batch[from].ctl(e)
+				from++
+			}
+			if from < len(batch) {
+				e.letGo(false)
+			}
 		}
 		if e.run != nil && e.ex.opts.maxAwake() == 0 {
 			e.putAway()
 		}
 	}
+}
+
+// letGo starts the attempts that have been dispatched, except the one that
+// the caller goes on with itself.
+func (e *entry) letGo(last bool) (next task) {
+	if len(e.launched) == 0 {
+		return nil
+	}
+	for i, fn := range e.launched {
+		if last && i == len(e.launched)-1 {
+			next = fn
+		} else {
+			e.ex.spawn(fn)
+		}
+		e.launched[i] = nil
+	}
+	e.launched = e.launched[:0]
+	return next
 }
 
 // rest is called when an entry's loop has ended: it may stay awake, and the
@@ -329,14 +358,14 @@ func (ex *executor) rest(e *entry) {
 	ex.mu.Lock()
 	e.mu.Lock()
 	if !e.busy {
-		delete(ex.busy, e)
-		if e.run != nil && e.elem == nil {
-			e.elem = ex.awake.PushBack(e)
+		ex.busy.remove(e)
+		if e.run != nil {
+			ex.awake.push(e)
 		}
 	}
 	e.mu.Unlock()
-	if ex.awake.Len() > ex.opts.maxAwake() {
-		old = ex.awake.Front().Value.(*entry)
+	if ex.awake.n > ex.opts.maxAwake() {
+		old = ex.awake.first
 	}
 	ex.mu.Unlock()
 	if old != nil {
@@ -449,16 +478,22 @@ func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, *Problem) {
 	return r, nil
 }
 
+// watched is what somebody waits for.
+type watched struct {
+	rid int64
+	end bool // only what Result tells of: the end, a problem
+}
+
 // watch returns a function that waits for the next change of a run.
-func (ex *executor) watch(rid int64) func(context.Context) error {
+func (ex *executor) watch(rid int64, end bool) func(context.Context) error {
 	ex.mu.Lock()
-	ch := ex.watchers[rid]
+	ch := ex.watchers[watched{rid, end}]
 	if ch == nil {
 		ch = make(chan struct{})
 		if ex.life.Err() != nil {
 			close(ch)
 		} else {
-			ex.watchers[rid] = ch
+			ex.watchers[watched{rid, end}] = ch
 		}
 	}
 	ex.mu.Unlock()
@@ -475,11 +510,19 @@ func (ex *executor) watch(rid int64) func(context.Context) error {
 	}
 }
 
-// changed tells those who watch a run.
+// changed tells all who watch a run.
 func (ex *executor) changed(rid int64) {
+	ex.progressed(rid)
+	ex.tell(watched{rid, true})
+}
+
+// progressed tells those who watch each turn of a run.
+func (ex *executor) progressed(rid int64) { ex.tell(watched{rid, false}) }
+
+func (ex *executor) tell(w watched) {
 	ex.mu.Lock()
-	ch := ex.watchers[rid]
-	delete(ex.watchers, rid)
+	ch := ex.watchers[w]
+	delete(ex.watchers, w)
 	ex.mu.Unlock()
 	if ch != nil {
 		close(ch)
@@ -522,38 +565,4 @@ func (ex *executor) cameBack(a *attempt, err error) {
 		ex.mu.Unlock()
 		ex.deliver(e, &incoming{note: n})
 	})
-}
-
-// maxIdle is how many goroutines are kept for the next loop or step: one with
-// a grown stack starts several times faster than a new one.
-const maxIdle = 64
-
-// spawn runs fn on a goroutine of its own. Whoever calls it accounts for fn.
-func (ex *executor) spawn(fn func()) {
-	select {
-	case ex.idle <- fn:
-	default:
-		ex.pool.Add(1)
-		go func() {
-			defer ex.pool.Done()
-			ex.worker(fn)
-		}()
-	}
-}
-
-func (ex *executor) worker(fn func()) {
-	for {
-		fn()
-		if ex.idlers.Add(1) > maxIdle {
-			ex.idlers.Add(-1)
-			return
-		}
-		select {
-		case fn = <-ex.idle:
-			ex.idlers.Add(-1)
-		case <-ex.life.Done():
-			ex.idlers.Add(-1)
-			return
-		}
-	}
 }

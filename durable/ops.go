@@ -517,7 +517,7 @@ func (ex *executor) health() *Reply {
 	h := &Health{OK: true, Role: "executor", Steps: int(ex.atWork.Load()), Queued: int(ex.queued.Load())}
 	ex.mu.Lock()
 	h.Running = len(ex.entries)
-	h.Awake = ex.awake.Len() + len(ex.busy)
+	h.Awake = ex.awake.n + ex.busy.n
 	if ex.stopping {
 		h.OK, h.Text = false, "the engine is closed"
 	}

@@ -6,6 +6,43 @@ import (
 	"sync"
 )
 
+// panicking reports whether a panic, or runtime.Goexit, unwinds the goroutine:
+// the caller is, or was called by, a deferred function that it runs.
+func panicking() bool {
+	if quickPanicking() {
+		return getpanic() != 0
+	}
+	site := panicSite()
+	var pcs [24]uintptr
+	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
+		if pc == site {
+			return true
+		}
+	}
+	return false
+}
+
+// quickPanicking reports whether getpanic tells the truth: tried on the ways
+// in which a deferred function can be called.
+var quickPanicking = sync.OnceValue(func() bool {
+	var during, after, normal, looped uintptr
+	func() {
+		defer func() { _ = recover() }()
+		defer func() { during = getpanic() }()
+		panic("durable: trying out getpanic")
+	}()
+	after = getpanic()
+	func() {
+		defer func() { normal = getpanic() }()
+	}()
+	func() {
+		for range 2 { // not open-coded
+			defer func() { looped |= getpanic() }()
+		}
+	}()
+	return during != 0 && after == 0 && normal == 0 && looped == 0
+})
+
 // panicSite is the address in runtime.gopanic from which deferred functions
 // are called: it is on the stack of a goroutine exactly while a panic unwinds
 // it. Finding it costs one panic, once.
@@ -27,16 +64,3 @@ var panicSite = sync.OnceValue(func() (site uintptr) {
 	}()
 	panic("durable: finding runtime.gopanic")
 })
-
-// panicking reports whether the caller was called by a function that was
-// deferred, while a panic unwinds the goroutine.
-func panicking() bool {
-	site := panicSite()
-	var pcs [24]uintptr
-	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
-		if pc == site {
-			return true
-		}
-	}
-	return false
-}

@@ -87,7 +87,7 @@ func runPlainStep(ctx context.Context, name string, fn stepFn, o StepOptions, in
 		a := &attempt{stopped: make(chan struct{}), info: StepInfo{Step: name, Attempt: n, Started: time.Now()}}
 		var out json.RawMessage
 		done := make(chan error, 1)
-		go a.run(ctx, fn, in, spec.within(began, time.Now()), func(b json.RawMessage, err error) { out = b; done <- err })
+		go a.run(ctx, fn, in, spec.within(began, time.Now()), func(b json.RawMessage, err error) task { out = b; done <- err; return nil })
 		err := <-done
 		if err == nil {
 			return out, nil

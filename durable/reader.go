@@ -17,8 +17,8 @@ type reader struct {
 	defs  *Definitions
 	codec Codec
 	// watch returns a function that blocks until something about the run may
-	// have changed since watch was called.
-	watch func(rid int64) func(ctx context.Context) error
+	// have changed since watch was called; with end only what result tells of.
+	watch func(rid int64, end bool) func(ctx context.Context) error
 }
 
 // NewReader serves the reading operations over a store that another process
@@ -29,7 +29,7 @@ func NewReader(st journal.Store, defs *Definitions, o *Options, watch func() fun
 	if o == nil {
 		o = &Options{}
 	}
-	return &reader{st: st, defs: defs, codec: o.Codec, watch: func(int64) func(context.Context) error { return watch() }}
+	return &reader{st: st, defs: defs, codec: o.Codec, watch: func(int64, bool) func(context.Context) error { return watch() }}
 }
 
 // Close implements [Backend]. The store stays open.
@@ -279,7 +279,7 @@ func (rd *reader) result(ctx context.Context, req *Request) (*Reply, error) {
 		return no, nil
 	}
 	for {
-		wait := rd.watch(row.RID)
+		wait := rd.watch(row.RID, true)
 		var err error
 		if row, err = rd.st.Run(row.RID); err != nil {
 			return storeFailed(req.Ref, err), nil
@@ -367,7 +367,7 @@ func (rd *reader) stream(ctx context.Context, req *Request) (*Reply, error) {
 		return no, nil
 	}
 	for {
-		wait := rd.watch(row.RID)
+		wait := rd.watch(row.RID, false)
 		now, err := rd.st.Run(row.RID)
 		if err != nil {
 			return storeFailed(req.Ref, err), nil

@@ -303,7 +303,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	for _, id := range t.entry.Stops {
 		e.stopCall(id)
 	}
-	ex.changed(row.RID)
+	ex.progressed(row.RID)
 }
 
 // report tells the observer about a turn.

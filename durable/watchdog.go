@@ -31,8 +31,8 @@ func (ex *executor) watchdog() {
 		var stuck []*entry
 		now := time.Now().UnixMicro()
 		ex.mu.Lock()
-		watching = len(ex.busy) > 0
-		for e := range ex.busy {
+		watching = ex.busy.first != nil
+		for e := ex.busy.first; e != nil; e = e.link.next {
 			if t := e.turning.Load(); t != 0 && now-t > limit.Microseconds() && reported[e] != t {
 				reported[e] = t
 				stuck = append(stuck, e)
