@@ -35,21 +35,59 @@ func StepInfoOf(ctx context.Context) (StepInfo, bool) {
 	return StepInfo{}, false
 }
 
-// attempt is one execution of a step's function.
+// attempt is one execution of a step's function, and the context that the
+// function gets.
 type attempt struct {
-	ex     *executor // nil without an engine
-	info   StepInfo
-	over   atomic.Bool // its outcome stands
-	mark   bool        // that it is sent is noted
-	cancel context.CancelCauseFunc
+	context.Context
+	ent  *entry // nil without an engine
+	oc   *openCall
+	info StepInfo
+	over atomic.Bool // its outcome stands
+	mark bool        // that it is sent is noted
 
-	mu      sync.Mutex      // guards what follows, and cancel
+	mu      sync.Mutex // guards what follows
+	cancel  context.CancelCauseFunc
 	stop    error           // why it should stop
-	stopped chan struct{}   // closed when stop is set
+	stopped chan struct{}   // closed when stop is set; nil until somebody waits for it
 	last    json.RawMessage // details of the newest heartbeat, of this attempt or an earlier one
+	saved   time.Time       // when details were last put on disk
 	beat    *time.Timer     // fires when the demanded heartbeat fails to come
 	beats   time.Duration
-	saved   func(json.RawMessage) // asks for the details to be kept, best effort
+}
+
+func (a *attempt) Value(key any) any {
+	if key == (envKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
+}
+
+// end asks the attempt to stop.
+func (a *attempt) end(cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stop == nil {
+		a.stop = cause
+		if a.stopped != nil {
+			close(a.stopped)
+		}
+	}
+	if a.cancel != nil {
+		a.cancel(cause)
+	}
+}
+
+// asked is closed when the attempt should stop.
+func (a *attempt) asked() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped == nil {
+		a.stopped = make(chan struct{})
+		if a.stop != nil {
+			close(a.stopped)
+		}
+	}
+	return a.stopped
 }
 
 // Heartbeat says that a step is alive, and how far it has come; details may be
@@ -75,16 +113,22 @@ func Heartbeat(ctx context.Context, details any) error {
 	if a.beat != nil {
 		a.beat.Reset(a.beats)
 	}
-	saved := a.saved
+	save := raw != nil && time.Since(a.saved) >= saveBeats
+	if save {
+		a.saved = time.Now()
+	}
 	a.mu.Unlock()
-	if saved != nil && raw != nil {
-		saved(raw)
+	if raw != nil && a.ent != nil {
+		a.ent.beat(a.oc, raw, save)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return nil
 }
+
+// saveBeats is how often the details of heartbeats are put on disk.
+const saveBeats = 5 * time.Second
 
 // LastHeartbeat gives the newest details that an attempt of this call left.
 func LastHeartbeat[T any](ctx context.Context) (T, bool) {
@@ -110,6 +154,7 @@ func LastHeartbeat[T any](ctx context.Context) (T, bool) {
 func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *stepSpec, settle func(json.RawMessage, error) task) (next task) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	a.Context = ctx
 	a.mu.Lock()
 	a.cancel = cancel
 	if a.stop != nil {
@@ -119,11 +164,11 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 	give := func(err error) {
 		if a.over.CompareAndSwap(false, true) {
 			cancel(err)
-			if a.ex != nil {
-				a.ex.leftBehind(a)
+			if a.ent != nil {
+				a.ent.ex.leftBehind(a)
 			}
 			if next := settle(nil, fmt.Errorf("%w: %w", err, errAttemptOver)); next != nil {
-				a.ex.spawn(next)
+				a.ent.ex.spawn(next)
 			}
 		}
 	}
@@ -152,8 +197,8 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 			beat.Stop()
 		}
 		if !a.over.CompareAndSwap(false, true) {
-			if a.ex != nil {
-				a.ex.cameBack(a, err)
+			if a.ent != nil {
+				a.ent.ex.cameBack(a, err)
 			}
 			return
 		}
@@ -162,10 +207,10 @@ func (a *attempt) run(ctx context.Context, fn stepFn, in json.RawMessage, spec *
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
 		if next = settle(out, err); exits && next != nil {
-			a.ex.spawn(next)
+			a.ent.ex.spawn(next)
 		}
 	}()
-	out, err = fn(context.WithValue(ctx, envKey{}, a), in)
+	out, err = fn(a, in)
 	returned = true
 	return nil // what settle gives
 }

@@ -30,7 +30,9 @@ type coroutine struct {
 // nextID gives the id of the coroutine's next call.
 func (c *coroutine) nextID() string {
 	c.ordinal++
-	return c.path + "/" + strconv.Itoa(c.ordinal)
+	var buf [64]byte
+	b := append(append(buf[:0], c.path...), '/')
+	return string(strconv.AppendInt(b, int64(c.ordinal), 10))
 }
 
 // spawn adds a coroutine. It runs when the others have blocked or ended, in

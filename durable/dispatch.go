@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -84,18 +83,6 @@ func (e *entry) notSent(oc *openCall) {
 	e.ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Attempt: oc.attempt, Failure: f}})
 }
 
-func (a *attempt) end(cause error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stop == nil {
-		a.stop = cause
-		close(a.stopped)
-	}
-	if a.cancel != nil {
-		a.cancel(cause)
-	}
-}
-
 // expire ends a question that nobody answered in time.
 func (e *entry) expire(id string) {
 	oc := e.open[id]
@@ -144,12 +131,11 @@ func (e *entry) dispatch(oc *openCall) {
 	oc.attempt++
 	mark := oc.held || oc.attempt > 1
 	oc.held = false
-	a := &attempt{ex: ex, mark: mark, last: oc.beat, stopped: make(chan struct{}), info: StepInfo{
+	a := &attempt{ent: e, oc: oc, mark: mark, last: oc.beat, info: StepInfo{
 		Step: oc.call.Name, Call: id, Key: oc.call.Key, Attempt: oc.attempt,
 		WorkflowID: e.row.WorkflowID, RunID: e.row.RunID, Workflow: e.row.Name, Owner: e.row.Owner,
 	}}
 	oc.active = a
-	a.saved = e.beatSaver(oc)
 	ex.mu.Lock()
 	if ex.stopping {
 		ex.mu.Unlock()
@@ -253,7 +239,7 @@ func (ex *executor) place(oc *openCall, a *attempt) error {
 	select {
 	case ex.slots <- struct{}{}:
 		return nil
-	case <-a.stopped:
+	case <-a.asked():
 		return Permanent(fmt.Errorf("cancelled before it started: %w", context.Canceled))
 	case <-late:
 		return Permanent(&Error{Type: "not_started", Code: "not_started", Message: "no place to run within QueueTimeout"})
@@ -300,28 +286,18 @@ func (e *entry) again(oc *openCall, f *journal.Failure, due int64, kind string) 
 	e.dispatch(oc)
 }
 
-// beatSaver keeps heartbeat details, at most every five seconds.
-func (e *entry) beatSaver(oc *openCall) func(json.RawMessage) {
-	var mu sync.Mutex
-	var last time.Time
-	return func(raw json.RawMessage) {
-		now := time.Now()
-		mu.Lock()
-		write := now.Sub(last) >= 5*time.Second
-		if write {
-			last = now
+// beat keeps the details of a heartbeat for the next attempt, and with save
+// for the next process.
+func (e *entry) beat(oc *openCall, raw json.RawMessage, save bool) {
+	e.ex.deliver(e, &incoming{ctl: func(e *entry) {
+		if e.open[oc.call.ID] != oc {
+			return
 		}
-		mu.Unlock()
-		e.ex.deliver(e, &incoming{ctl: func(e *entry) {
-			if e.open[oc.call.ID] != oc {
-				return
-			}
-			oc.beat = raw
-			if write {
-				e.store([]*incoming{{note: &journal.Note{Kind: "beat", Call: oc.call.ID, Attempt: oc.attempt, Details: e.ex.sealJSON(raw)}}})
-			}
-		}})
-	}
+		oc.beat = raw
+		if save {
+			e.store([]*incoming{{note: &journal.Note{Kind: "beat", Call: oc.call.ID, Attempt: oc.attempt, Details: e.ex.sealJSON(raw)}}})
+		}
+	}})
 }
 
 func (e *entry) rowNow() *journal.Run {
@@ -521,7 +497,7 @@ func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
 			row.Problem = jsonOf(&Problem{Kind: "poison", Call: ent.Notes[0].Call, Since: microTime(now), Tries: row.Deaths,
 				Text: fmt.Sprintf("the process died %d times in a row while this run's step was at work, which may be the cause; look at the step, then resume the run", row.Deaths)})
 		}
-		row.From = e.oldest(nil, e.pend)
+		row.From = e.oldest(e.pend)
 		jr, err := journal.Encode(row.RID, journal.KindNote, ent)
 		if err != nil {
 			return err

@@ -62,10 +62,11 @@ type entry struct {
 	ex   *executor
 	cfg  *runConfig
 	work task       // loop, as a value
-	mu   sync.Mutex // guards in, busy and row
+	mu   sync.Mutex // guards in, done, busy and row
 	row  *journal.Run
 	busy bool // a loop is at work
 	in   []*incoming
+	done []*incoming // what in was before, for its space
 	link entryLink // guarded by executor.mu
 
 	// The rest belongs to the loop.
@@ -111,6 +112,7 @@ type openCall struct {
 	sent    bool  // at most once: the intent to send it is on disk
 	stop    bool  // cancel was asked
 	over    bool  // its outcome is stored, but not applied yet
+	closing bool  // the turn that is being committed closes it
 	held    bool  // this program does not define the step
 	failure *journal.Failure
 	beat    json.RawMessage
@@ -301,10 +303,13 @@ func (e *entry) loop() task {
 	for {
 		e.mu.Lock()
 		batch := e.in
-		e.in = nil
+		e.in, e.done = e.done[:0], nil
 		if len(batch) == 0 {
 			next := e.letGo(true)
 			e.busy = false
+			if e.run == nil {
+				e.in = nil // it may wait for long
+			}
 			e.mu.Unlock()
 			e.ex.rest(e)
 			return next
@@ -330,6 +335,8 @@ func (e *entry) loop() task {
 		if e.run != nil && e.ex.opts.maxAwake() == 0 {
 			e.putAway()
 		}
+		clear(batch)
+		e.done = batch
 	}
 }
 

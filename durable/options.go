@@ -203,8 +203,8 @@ func PutBlob(ctx context.Context, data []byte) (string, error) {
 			r.turn.blobs = append(r.turn.blobs, b)
 		}
 		return sum, nil
-	case e.attempt != nil && e.attempt.ex != nil:
-		rep, err := e.attempt.ex.Do(ctx, &Request{Op: opPutBlob, Ref: Ref{e.attempt.info.WorkflowID, e.attempt.info.RunID}, Data: data})
+	case e.attempt != nil && e.attempt.ent != nil:
+		rep, err := e.attempt.ent.ex.Do(ctx, &Request{Op: opPutBlob, Ref: Ref{e.attempt.info.WorkflowID, e.attempt.info.RunID}, Data: data})
 		if err == nil {
 			err = rep.err()
 		}
@@ -231,8 +231,8 @@ func GetBlob(ctx context.Context, digest string) ([]byte, error) {
 			}
 		}
 		ex = e.run.ex
-	case e.attempt != nil:
-		ex = e.attempt.ex
+	case e.attempt != nil && e.attempt.ent != nil:
+		ex = e.attempt.ent.ex
 	}
 	if ex == nil {
 		return nil, fmt.Errorf("durable.GetBlob: %w", ErrNoEngine)

@@ -84,7 +84,7 @@ func runPlainStep(ctx context.Context, name string, fn stepFn, o StepOptions, in
 	}
 	began := time.Now()
 	for n := 1; ; n++ {
-		a := &attempt{stopped: make(chan struct{}), info: StepInfo{Step: name, Attempt: n, Started: time.Now()}}
+		a := &attempt{info: StepInfo{Step: name, Attempt: n, Started: time.Now()}}
 		var out json.RawMessage
 		done := make(chan error, 1)
 		go a.run(ctx, fn, in, spec.within(began, time.Now()), func(b json.RawMessage, err error) task { out = b; done <- err; return nil })

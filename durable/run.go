@@ -50,6 +50,7 @@ type run struct {
 	now           int64
 	replaying     bool
 	turn          *turn
+	spare         *turn
 	expect        []*journal.Call // replay: the calls of this turn that are yet to come
 	open          map[string]*future
 	mail          map[string]*mailbox
@@ -120,6 +121,26 @@ type turn struct {
 	status  map[string]json.RawMessage // nil: unchanged
 	after   []func()                   // effects, once the turn is on disk
 	answers []answer
+	closed  []string // calls that it closes
+	tx      journal.Tx
+	writes  [1]journal.Write
+}
+
+// nextTurn is an empty turn. Nothing keeps one beyond its commit, so its space
+// serves again.
+func (r *run) nextTurn() *turn {
+	t := r.spare
+	if t == nil {
+		t = &turn{}
+		r.spare = t
+		return t
+	}
+	evs, calls, closed := t.entry.Events, t.entry.Calls, t.closed
+	clear(evs)
+	clear(calls)
+	*t = turn{closed: closed[:0]}
+	t.entry.Events, t.entry.Calls = evs[:0], calls[:0]
+	return t
 }
 
 type answer struct {
@@ -495,12 +516,21 @@ func (r *run) remember(id string) {
 
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:16])
+	return short(&sum)
+}
+
+// short is the first half of a sum, in hex.
+func short(sum *[sha256.Size]byte) string {
+	var buf [sha256.Size]byte
+	hex.Encode(buf[:], sum[:len(sum)/2])
+	return string(buf[:])
 }
 
 func effectKey(scope, call string) string {
-	sum := sha256.Sum256([]byte(scope + "\x00" + call))
-	return hex.EncodeToString(sum[:16])
+	var buf [128]byte
+	b := append(append(append(buf[:0], scope...), 0), call...)
+	sum := sha256.Sum256(b)
+	return short(&sum)
 }
 
 // logLater keeps a log line until the turn is on disk.

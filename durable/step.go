@@ -194,7 +194,7 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		if s.opts.AtMostOnce {
 			return fail(fmt.Errorf("at-most-once step %q: %w", s.def.name, ErrInStep))
 		}
-		fn := s.function(e.attempt.ex)
+		fn := s.function(e.attempt.ent)
 		if fn == nil {
 			return fail(fmt.Errorf("step %q: %w", s.def.name, ErrNotDefined))
 		}
@@ -212,7 +212,7 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 	r := e.run
 	var spec *resolved
 	if !r.recorded(kindStep, s.def.name, raw) {
-		if s.function(r.ex) == nil {
+		if s.function(r.ent) == nil {
 			return fail(fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined))
 		}
 		if err := r.ex.checkSize(len(raw), "the input of step", s.def.name); err != nil {
@@ -229,14 +229,15 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 	return &Future[Out]{f: f}
 }
 
-func (s *Step[In, Out]) function(ex *executor) func(context.Context, json.RawMessage) (json.RawMessage, error) {
-	if ex == nil {
+// function is what the step does on the engine of a run; nil means none.
+func (s *Step[In, Out]) function(e *entry) func(context.Context, json.RawMessage) (json.RawMessage, error) {
+	if e == nil {
 		if s.fn == nil {
 			return nil
 		}
 		return stepFunc(s.def.name, s.fn)
 	}
-	if d := ex.defs.steps[s.def.name]; d != nil && d.owner == s.def {
+	if d := e.ex.defs.steps[s.def.name]; d != nil && d.owner == s.def {
 		return d.fn
 	}
 	return nil

@@ -213,8 +213,8 @@ func (r *run) guard(cond func() bool) func() bool {
 func Logger(ctx context.Context) *slog.Logger {
 	if a, ok := ctx.Value(envKey{}).(*attempt); ok {
 		l := slog.Default()
-		if a.ex != nil {
-			l = a.ex.log
+		if a.ent != nil {
+			l = a.ent.ex.log
 		}
 		return l.With("workflow_id", a.info.WorkflowID, "run_id", a.info.RunID, "step", a.info.Step, "call", a.info.Call, "attempt", a.info.Attempt)
 	}
@@ -261,7 +261,7 @@ type RunInfo struct {
 // it; false elsewhere.
 func InfoOf(ctx context.Context) (RunInfo, bool) {
 	if a, ok := ctx.Value(envKey{}).(*attempt); ok {
-		if a.ex == nil {
+		if a.ent == nil {
 			return RunInfo{}, false
 		}
 		return RunInfo{WorkflowID: a.info.WorkflowID, RunID: a.info.RunID, Workflow: a.info.Workflow, Owner: a.info.Owner}, true

@@ -58,7 +58,7 @@ func (e *entry) turn(ins []*incoming) {
 		return
 	}
 	e.retry = false
-	t := &turn{}
+	t := r.nextTurn()
 	r.turn, r.replaying = t, false
 	now := max(time.Now().UnixMicro(), r.now)
 	e.turning.Store(now)
@@ -207,16 +207,9 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	for _, it := range t.items {
 		it.Offset = r.offset(it.Name)
 	}
-	closed := map[string]bool{}
-	for _, id := range t.entry.Closed {
-		closed[id] = true
-	}
-	for _, ev := range t.entry.Events {
-		if ev.Kind == journal.Done || ev.Kind == journal.Fired {
-			closed[ev.Call] = true
-		}
-	}
-	tx := &journal.Tx{Items: t.items, Blobs: t.blobs}
+	closed := e.closing(t, true)
+	tx := &t.tx
+	tx.Items, tx.Blobs = t.items, t.blobs
 	ended := r.end != nil
 	if ended {
 		t.entry.End = r.end
@@ -226,7 +219,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			row.Next = r.next.RunID
 		}
 		for id, c := range e.open {
-			if c.call.Kind == kindQuestion && !closed[id] {
+			if c.call.Kind == kindQuestion && !c.closing {
 				asks = append(asks, e.withdrawn(id, now)...)
 			}
 		}
@@ -234,11 +227,12 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	if !ended {
 		t.entry.Waits = r.waits()
 	}
-	row.From = e.oldest(closed, pend)
+	row.From = e.oldest(pend)
 	jr, err := journal.Encode(row.RID, journal.KindTurn, &t.entry)
 	if err == nil {
 		tx.Asks = asks
-		tx.Writes = append(tx.Writes, journal.Write{Run: &row, Row: jr})
+		t.writes[0] = journal.Write{Run: &row, Row: jr}
+		tx.Writes = t.writes[:]
 		if r.next != nil {
 			err = e.addNext(tx, r, pend, now)
 		}
@@ -249,6 +243,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	if err != nil {
 		// The run in memory is ahead of the disk: throw it away.
 		ex.log.Error("a turn could not be committed", "run_id", row.RunID, "error", err)
+		e.closing(t, false)
 		e.putAway()
 		err = fmt.Errorf("run %v: %w", refOf(e.row), err)
 		e.asking = nil
@@ -261,7 +256,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	r.row = &row
 	r.turns++
 	r.turn = nil
-	for id := range closed {
+	for _, id := range closed {
 		if c := e.open[id]; ended && c != nil && c.call.Kind == kindChild && !c.over {
 			continue // its parent close policy is applied below
 		}
@@ -291,9 +286,9 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		return
 	}
 	for _, c := range t.entry.Calls {
-		if c.Kind != kindSideEffect && !closed[c.ID] {
+		if f := r.open[c.ID]; f != nil { // not closed in the same turn
 			oc := &openCall{call: c, row: jr.ID, at: now, due: c.Due}
-			if f := r.open[c.ID]; f != nil && f.spec.step != nil {
+			if f.spec.step != nil {
 				oc.spec = f.spec.step.spec
 			}
 			e.open[c.ID] = oc
@@ -304,6 +299,24 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		e.stopCall(id)
 	}
 	ex.progressed(row.RID)
+}
+
+// closing lists the calls that a turn closes, and marks them: the turn is
+// about to be committed, or could not be.
+func (e *entry) closing(t *turn, on bool) []string {
+	out := append(t.closed[:0], t.entry.Closed...)
+	for _, ev := range t.entry.Events {
+		if ev.Kind == journal.Done || ev.Kind == journal.Fired {
+			out = append(out, ev.Call)
+		}
+	}
+	for _, id := range out {
+		if c := e.open[id]; c != nil {
+			c.closing = on
+		}
+	}
+	t.closed = out
+	return out
 }
 
 // report tells the observer about a turn.
@@ -335,10 +348,10 @@ func (e *entry) setRow(row *journal.Run) {
 
 // oldest is the journal row from which recovery has to read: the oldest with
 // something open, -1 for the one that is being written.
-func (e *entry) oldest(closed map[string]bool, pend []pending) int64 {
+func (e *entry) oldest(pend []pending) int64 {
 	var from int64
-	for id, c := range e.open {
-		if !closed[id] && (from == 0 || c.row < from) {
+	for _, c := range e.open {
+		if !c.closing && (from == 0 || c.row < from) {
 			from = c.row
 		}
 	}
@@ -429,7 +442,7 @@ func (e *entry) store(ins []*incoming) {
 	}
 	row := *e.row
 	row.Changed = ent.At
-	row.From = e.oldest(nil, e.pend)
+	row.From = e.oldest(e.pend)
 	if row.From == -1 && kind == journal.KindNote && e.row.From > 0 {
 		row.From = e.row.From
 	}

@@ -6,6 +6,7 @@ package journal
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 )
 
 // Format is the version that every stored entry carries.
@@ -159,34 +160,46 @@ type Row struct {
 // Encode makes a row of an entry.
 func Encode(run int64, kind string, e *Entry) (*Row, error) {
 	e.V = Format
-	var data []byte
-	put := func(p Payload) *span {
-		if p == nil {
-			return nil
-		}
-		s := span{len(data), len(p)}
-		data = append(data, p...)
-		return &s
+	size, n := 0, 0
+	for p := range e.payloads() {
+		size += len(*p)
+		n++
 	}
-	for _, ev := range e.Events {
-		if ev.Ref == 0 {
-			ev.Span = put(ev.Payload)
-		}
-	}
-	for _, c := range e.Calls {
-		c.Span = put(c.Payload)
-	}
-	for _, r := range e.Replies {
-		r.Span = put(r.Payload)
-	}
-	if e.End != nil {
-		e.End.Span = put(e.End.Payload)
+	data, spans := make([]byte, 0, size), make([]span, 0, n)
+	for p, s := range e.payloads() {
+		spans = append(spans, span{len(data), len(*p)})
+		*s = &spans[len(spans)-1]
+		data = append(data, *p...)
 	}
 	head, err := e.appendJSON(make([]byte, 0, 256+192*(len(e.Events)+len(e.Calls))))
 	if err != nil {
 		return nil, fmt.Errorf("encode journal entry: %w", err)
 	}
 	return &Row{Run: run, Kind: kind, Head: head, Data: data}, nil
+}
+
+// payloads goes through the payloads that the entry's row holds.
+func (e *Entry) payloads() iter.Seq2[*Payload, **span] {
+	return func(yield func(*Payload, **span) bool) {
+		for _, ev := range e.Events {
+			if ev.Ref == 0 && ev.Payload != nil && !yield(&ev.Payload, &ev.Span) {
+				return
+			}
+		}
+		for _, c := range e.Calls {
+			if c.Payload != nil && !yield(&c.Payload, &c.Span) {
+				return
+			}
+		}
+		for _, r := range e.Replies {
+			if r.Payload != nil && !yield(&r.Payload, &r.Span) {
+				return
+			}
+		}
+		if e.End != nil && e.End.Payload != nil {
+			yield(&e.End.Payload, &e.End.Span)
+		}
+	}
 }
 
 // Decode reads a row back. Payloads share memory with row.Data.
