@@ -96,7 +96,7 @@ type stepDef struct {
 	opts  StepOptions
 	bound bool
 	fn    func(ctx context.Context, in json.RawMessage) (json.RawMessage, error) // nil: declared only
-	owner any                                                                    // identity of the definition
+	owner *stepIdentity
 }
 
 // NewDefinitions collects definitions. All mistakes are reported at once: two

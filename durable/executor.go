@@ -32,10 +32,10 @@ type executor struct {
 	end      context.CancelCauseFunc
 	commits  context.Context // what commits wait under; ends after life
 	cut      context.CancelFunc
-	steps    sync.WaitGroup // attempts
-	loops    sync.WaitGroup // loops and other work on behalf of runs
-	policies sync.Map       // *stepIdentity → *resolved
-	slots    chan struct{}  // places for steps
+	steps    sync.WaitGroup              // attempts
+	loops    sync.WaitGroup              // loops and other work on behalf of runs
+	policies map[*stepIdentity]*resolved // of the steps as declared; not changed
+	slots    chan struct{}               // places for steps
 	atWork   atomic.Int64
 	queued   atomic.Int64
 	pool     sync.WaitGroup // goroutines that loops and steps run on
@@ -54,6 +54,7 @@ type executor struct {
 	busy     entryList // those whose loop is at work
 	watchers map[watched]chan struct{}
 	rouse    chan struct{} // wakes the watchdog when there is something to watch
+	watching bool          // the watchdog is awake
 }
 
 // entry is an unfinished run in the executor's index. While the run waits it
@@ -67,7 +68,7 @@ type entry struct {
 	busy bool // a loop is at work
 	in   []*incoming
 	done []*incoming // what in was before, for its space
-	link entryLink // guarded by executor.mu
+	link entryLink   // guarded by executor.mu
 
 	// The rest belongs to the loop.
 	run      *run
@@ -137,10 +138,13 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	if err := ex.opts.check(); err != nil {
 		return nil, err
 	}
+	ex.policies = make(map[*stepIdentity]*resolved, len(defs.steps))
 	for _, d := range defs.steps {
-		if d.opts.Queue != "" || d.opts.Affinity != "" {
-			return nil, fmt.Errorf("step %q: Queue and Affinity: %w: it runs everything in this process", d.name, ErrUnsupported)
+		p, err := ex.policy(d.owner, &d.opts, false)
+		if err != nil {
+			return nil, fmt.Errorf("step %q: %w", d.name, err)
 		}
+		ex.policies[d.owner] = p
 	}
 	if ex.opts.Logger != nil {
 		ex.log = ex.opts.Logger
@@ -281,7 +285,8 @@ func (ex *executor) hand(e *entry, in ...*incoming) task {
 	e.busy = true
 	e.mu.Unlock()
 	ex.mu.Lock()
-	if ex.busy.first == nil {
+	if !ex.watching {
+		ex.watching = true
 		select {
 		case ex.rouse <- struct{}{}:
 		default:

@@ -112,13 +112,11 @@ type resolved struct {
 	json json.RawMessage
 }
 
-// policy resolves the options of a step. Those that it declares are resolved
-// once.
+// policy resolves the options of a call of a step. Those that the step
+// declares were resolved when the executor was made.
 func (ex *executor) policy(step *stepIdentity, o *StepOptions, varied bool) (*resolved, error) {
-	if !varied {
-		if p, ok := ex.policies.Load(step); ok {
-			return p.(*resolved), nil
-		}
+	if p := ex.policies[step]; p != nil && !varied {
+		return p, nil
 	}
 	if o.Queue != "" || o.Affinity != "" {
 		return nil, fmt.Errorf("options Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
@@ -127,11 +125,7 @@ func (ex *executor) policy(step *stepIdentity, o *StepOptions, varied bool) (*re
 	if err != nil {
 		return nil, err
 	}
-	p := &resolved{spec, jsonOf(spec)}
-	if !varied {
-		ex.policies.Store(step, p)
-	}
-	return p, nil
+	return &resolved{spec, jsonOf(spec)}, nil
 }
 
 // propagate puts what a run was started with into its context.

@@ -15,7 +15,7 @@ func (ex *executor) watchdog() {
 	tick := time.NewTimer(time.Hour)
 	defer tick.Stop()
 	reported := map[*entry]int64{}
-	watching := false
+	watching := false // as in ex
 	for {
 		if watching {
 			tick.Reset(max(limit/4, 10*time.Millisecond))
@@ -32,6 +32,7 @@ func (ex *executor) watchdog() {
 		now := time.Now().UnixMicro()
 		ex.mu.Lock()
 		watching = ex.busy.first != nil
+		ex.watching = watching
 		for e := ex.busy.first; e != nil; e = e.link.next {
 			if t := e.turning.Load(); t != 0 && now-t > limit.Microseconds() && reported[e] != t {
 				reported[e] = t

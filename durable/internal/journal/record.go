@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"sync"
 )
 
 // Format is the version that every stored entry carries.
@@ -157,6 +158,11 @@ type Row struct {
 	Data []byte // the payloads, end to end
 }
 
+// scratches are where heads are written before their size is known.
+var scratches = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
+
+const maxScratch = 64 << 10
+
 // Encode makes a row of an entry.
 func Encode(run int64, kind string, e *Entry) (*Row, error) {
 	e.V = Format
@@ -165,17 +171,30 @@ func Encode(run int64, kind string, e *Entry) (*Row, error) {
 		size += len(*p)
 		n++
 	}
-	data, spans := make([]byte, 0, size), make([]span, 0, n)
+	spans, at := make([]span, 0, n), 0
 	for p, s := range e.payloads() {
-		spans = append(spans, span{len(data), len(*p)})
+		spans = append(spans, span{at, len(*p)})
 		*s = &spans[len(spans)-1]
-		data = append(data, *p...)
+		at += len(*p)
 	}
-	head, err := e.appendJSON(make([]byte, 0, 256+192*(len(e.Events)+len(e.Calls))))
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	head, err := e.appendJSON((*scratch)[:0])
 	if err != nil {
 		return nil, fmt.Errorf("encode journal entry: %w", err)
 	}
-	return &Row{Run: run, Kind: kind, Head: head, Data: data}, nil
+	if cap(head) <= maxScratch {
+		*scratch = head
+	}
+	buf := append(make([]byte, 0, len(head)+size), head...)
+	row := &Row{Run: run, Kind: kind, Head: buf[:len(head):len(head)]}
+	for p := range e.payloads() {
+		buf = append(buf, *p...)
+	}
+	if n > 0 {
+		row.Data = buf[len(head):]
+	}
+	return row, nil
 }
 
 // payloads goes through the payloads that the entry's row holds.
