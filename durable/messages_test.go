@@ -581,3 +581,42 @@ func TestStreamsAreReadWhileTheyGrow(t *testing.T) {
 		}
 	})
 }
+
+// A caller that lost the reply asks again with the same id. That its run has
+// ended meanwhile must not turn its success into an error.
+func TestAMessageSentAgainAfterTheEndHasTheAnswerItHad(t *testing.T) {
+	scenario(t, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+		sig := durable.NewSignal[int]("s")
+		u := durable.NewUpdate[int, int]("u")
+		kind := durable.NewErrorType("ODD")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) {
+			_ = u.Handle(ctx, func(_ context.Context, n int) (int, error) {
+				if n == 1 {
+					return 0, kind.New("1")
+				}
+				return 10 * n, nil
+			}, nil)
+			return sig.Receive(ctx)
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{sig, u}})
+		e := open(wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		for range 2 { // before and after the end
+			if got := must[int](t)(u.Send(t.Context(), r, 2, &durable.SendOptions{ID: "u2"})); got != 20 {
+				t.Errorf("update = %d", got)
+			}
+			if _, err := u.Send(t.Context(), r, 1, &durable.SendOptions{ID: "u1"}); !errors.Is(err, kind) {
+				t.Errorf("update that fails: %v", err)
+			}
+			if err := sig.Send(t.Context(), r, 1, &durable.SendOptions{ID: "s1"}); err != nil {
+				t.Errorf("signal: %v", err)
+			}
+			must[int](t)(wf.Result(t.Context(), r))
+		}
+		if err := sig.Send(t.Context(), r, 1, &durable.SendOptions{ID: "s2"}); !errors.Is(err, durable.ErrFinished) {
+			t.Errorf("a new signal: %v", err)
+		}
+		if _, err := u.Send(t.Context(), r, 2, nil); !errors.Is(err, durable.ErrFinished) {
+			t.Errorf("a new update: %v", err)
+		}
+	})
+}

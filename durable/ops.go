@@ -285,7 +285,7 @@ func (ex *executor) signal(ctx context.Context, req *Request) (*Reply, error) {
 	for {
 		e, no := ex.target(req)
 		if no != nil {
-			return no, nil
+			return ex.already(req, no), nil
 		}
 		row := e.rowNow()
 		ref := refOf(row)
@@ -301,8 +301,32 @@ func (ex *executor) signal(ctx context.Context, req *Request) (*Reply, error) {
 		if errors.Is(err, ErrFinished) && ex.continued(row.RID) {
 			continue // it moved on while the signal was on its way
 		}
-		return settle(ref, err)
+		rep, err := settle(ref, err)
+		return ex.already(req, rep), err
 	}
+}
+
+// already looks whether a run that has ended had taken the message while it
+// could: who asks again with the same id has the same answer.
+func (ex *executor) already(req *Request, no *Reply) *Reply {
+	if no == nil || no.Err == nil || no.Err.Code != codeOf(ErrFinished) {
+		return no
+	}
+	row, err := ex.st.Find(no.Err.Ref.WorkflowID, no.Err.Ref.RunID)
+	if err != nil {
+		return no
+	}
+	switch req.Op {
+	case opSignal:
+		if ex.hasSignal(row, req.ID) {
+			return &Reply{Ref: refOf(row)}
+		}
+	case opUpdate:
+		if rep := ex.pastReply(row, req.ID); rep != nil {
+			return ex.replied(refOf(row), rep)
+		}
+	}
+	return no
 }
 
 // continued reports whether a run was continued as new.
@@ -335,7 +359,7 @@ func (ex *executor) update(ctx context.Context, req *Request) (*Reply, error) {
 	for {
 		e, no := ex.target(req)
 		if no != nil {
-			return no, nil
+			return ex.already(req, no), nil
 		}
 		row := e.rowNow()
 		ref := refOf(row)
@@ -367,18 +391,24 @@ func (ex *executor) update(ctx context.Context, req *Request) (*Reply, error) {
 			continue
 		}
 		if o.err != nil {
-			return settle(ref, o.err)
+			rep, err := settle(ref, o.err)
+			return ex.already(req, rep), err
 		}
-		if o.rep.Failure != nil {
-			f := fromFailure(o.rep.Failure)
-			return &Reply{Err: &ReplyError{Code: "failure", Message: f.Error(), Ref: ref, Failure: f}}, nil
-		}
-		out, err := ex.unseal(o.rep.Payload)
-		if err != nil {
-			return nil, err
-		}
-		return &Reply{Ref: ref, Payload: out}, nil
+		return ex.replied(ref, o.rep), nil
 	}
+}
+
+// replied is the reply to an update that was carried out.
+func (ex *executor) replied(ref Ref, rep *journal.Reply) *Reply {
+	if rep.Failure != nil {
+		f := fromFailure(rep.Failure)
+		return &Reply{Err: &ReplyError{Code: "failure", Message: f.Error(), Ref: ref, Failure: f}}
+	}
+	out, err := ex.unseal(rep.Payload)
+	if err != nil {
+		return storeFailed(ref, err)
+	}
+	return &Reply{Ref: ref, Payload: out}
 }
 
 // answer answers a question.

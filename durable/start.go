@@ -140,22 +140,41 @@ func startDigest(name string, in json.RawMessage) string {
 
 // hasSignal reports whether a signal of that id ever reached the run.
 func (ex *executor) hasSignal(row *journal.Run, id string) bool {
+	found := slices.Contains(configOf(row).Seen, id)
+	ex.search(row, func(e *journal.Entry) bool {
+		found = found || slices.ContainsFunc(e.Events, func(ev *journal.Event) bool { return ev.Kind == journal.Signaled && ev.ID == id })
+		return found
+	})
+	return found
+}
+
+// pastReply is what an update of that id was answered, nil if it was not.
+func (ex *executor) pastReply(row *journal.Run, id string) (rep *journal.Reply) {
+	for _, c := range configOf(row).Replies {
+		if c.ID == id {
+			return &journal.Reply{ID: id, Payload: c.Payload, Failure: c.Failure}
+		}
+	}
+	ex.search(row, func(e *journal.Entry) bool {
+		if i := slices.IndexFunc(e.Replies, func(r *journal.Reply) bool { return r.ID == id }); i >= 0 {
+			rep = e.Replies[i]
+		}
+		return rep != nil
+	})
+	return rep
+}
+
+// search goes through the entries of a run until found says so.
+func (ex *executor) search(row *journal.Run, found func(*journal.Entry) bool) {
 	rows, err := ex.st.Rows(row.Last, 0)
 	if err != nil {
-		return false
+		return
 	}
 	for _, jr := range rows {
-		e, err := journal.Decode(jr)
-		if err != nil {
-			return false
-		}
-		for _, ev := range e.Events {
-			if ev.Kind == journal.Signaled && ev.ID == id {
-				return true
-			}
+		if e, err := journal.Decode(jr); err != nil || found(e) {
+			return
 		}
 	}
-	return slices.Contains(configOf(row).Seen, id)
 }
 
 // create makes a run, or finds the one that is meant. Starts of one id come
