@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/durable/internal/pace"
 )
 
 // executor runs workflows over a store: the engine in memory and on a file.
@@ -27,6 +28,7 @@ type executor struct {
 	log    *slog.Logger
 	reader *reader
 	timers *timers
+	pace   pace.Pace // of tests
 
 	life     context.Context // ends when the executor stops
 	end      context.CancelCauseFunc
@@ -132,6 +134,7 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 		entries: map[int64]*entry{}, byRun: map[string]*entry{}, byID: map[string]*entry{}, starting: map[string]chan struct{}{},
 		watchers: map[watched]chan struct{}{}, rouse: make(chan struct{}, 1),
 	}
+	ex.pace = pace.Of(ctx)
 	if o != nil {
 		ex.opts = *o
 	}
@@ -306,9 +309,15 @@ func (ex *executor) hand(e *entry, in ...*incoming) task {
 func (e *entry) loop() task {
 	defer e.ex.loops.Done()
 	for {
+		if d := e.ex.pace.Hold; d > 0 {
+			time.Sleep(d)
+		}
 		e.mu.Lock()
 		batch := e.in
 		e.in, e.done = e.done[:0], nil
+		if e.ex.pace.Single && len(batch) > 1 {
+			batch, e.in = batch[:1], append(e.in, batch[1:]...)
+		}
 		if len(batch) == 0 {
 			next := e.letGo(true)
 			e.busy = false

@@ -27,6 +27,7 @@ import (
 	"testing/synctest"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/internal/pace"
 )
 
 // Open makes an engine for a test, in memory, and closes it at its end. Steps
@@ -38,6 +39,8 @@ type Open func(defs ...durable.Definer) *durable.Engine
 type Mode struct {
 	Name    string
 	Options durable.Options
+
+	pace pace.Pace
 }
 
 // All are the modes that [Modes] uses: runs stay awake while they wait, and
@@ -45,8 +48,8 @@ type Mode struct {
 func All() []Mode {
 	quiet := slog.New(slog.DiscardHandler)
 	return []Mode{
-		{"awake", durable.Options{Logger: quiet}},
-		{"paranoid", durable.Options{Logger: quiet, MaxAwake: -1}},
+		{Name: "awake", Options: durable.Options{Logger: quiet}},
+		{Name: "paranoid", Options: durable.Options{Logger: quiet, MaxAwake: -1}},
 	}
 }
 

@@ -1,0 +1,287 @@
+package durabletest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/internal/pace"
+)
+
+// Engine is an engine whose keeping of the contract is tested.
+type Engine struct {
+	Name string
+	// Open opens an engine that executes. A place is a directory; the same
+	// place is the same storage.
+	Open func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error)
+	// Kill makes the engine that is open at a place die: nothing of what it
+	// does from now on is kept. It is closed after that. Nil: it can't be
+	// killed, unless it is in a process of its own.
+	Kill func(place string)
+	// Hour is how long an hour of the scenarios takes. 0: time is virtual.
+	Hour time.Duration
+	// Lacks says which abilities the engine does not have, and why.
+	Lacks map[Ability]string
+	// Modes are the ways in which runs are executed; nil: [ContractModes].
+	Modes []Mode
+}
+
+// ContractModes are the modes in which [TestEngine] plays each scenario: runs
+// stay awake or are put away and replayed after every turn, and take the events
+// that reach them as they come, one at a time, or all that there are at that
+// instant in one turn.
+func ContractModes() []Mode {
+	quiet := slog.New(slog.DiscardHandler)
+	awake, away := durable.Options{Logger: quiet}, durable.Options{Logger: quiet, MaxAwake: -1}
+	all := pace.Pace{Hold: time.Nanosecond}
+	return []Mode{
+		{Name: "awake", Options: awake},
+		{Name: "single", Options: awake, pace: pace.Pace{Single: true}},
+		{Name: "batched", Options: awake, pace: all},
+		{Name: "paranoid", Options: away},
+		{Name: "paranoid-batched", Options: away, pace: all},
+	}
+}
+
+// TestEngine plays every scenario of the contract on an engine, in each of its
+// modes, as a subtest "engine/mode/scenario".
+func TestEngine(t *testing.T, e Engine) {
+	modes := e.Modes
+	if modes == nil {
+		modes = ContractModes()
+	}
+	ref := canonicalLogs(t)
+	t.Run(e.Name, func(t *testing.T) {
+		for _, m := range modes {
+			t.Run(m.Name, func(t *testing.T) {
+				for _, s := range Scenarios() {
+					t.Run(s.Name, func(t *testing.T) {
+						t.Parallel()
+						if why := e.lacks(s); why != "" {
+							t.Logf("not able: %s", why)
+							return
+						}
+						out := Check(t, e, m, s)
+						for _, f := range out.Failures {
+							t.Error(f)
+						}
+						if want := ref[s.Name]; len(out.Failures) == 0 && out.Log != want {
+							t.Errorf("the canonical log is not that of the contract (- want, + got):\n%s", diffLines(want, out.Log))
+						}
+						if t.Failed() {
+							t.Logf("the rule: %s", s.Rule)
+						}
+					})
+				}
+			})
+		}
+	})
+}
+
+func (e Engine) lacks(s Scenario) string {
+	for _, a := range s.Needs {
+		if why := e.Lacks[a]; why != "" {
+			return fmt.Sprintf("%s: %s", a, why)
+		}
+	}
+	return ""
+}
+
+// Outcome is what came of a scenario.
+type Outcome struct {
+	Failures []string
+	Log      string // the canonical logs of its runs
+}
+
+// Check plays one scenario in one mode. It fails t only where the kit itself
+// can't go on: what the engine did wrong is in the outcome.
+func Check(t *testing.T, e Engine, m Mode, s Scenario) (out Outcome) {
+	t.Helper()
+	place := t.TempDir()
+	if e.Hour > 0 {
+		return play(e, m, s, place, "")
+	}
+	bubble := ""
+	defer func() {
+		// Time is virtual in a bubble, which knows when something in it will
+		// never end.
+		if p := recover(); p != nil {
+			out.Failures = append(out.Failures, fmt.Sprintf("goroutines were left behind: %v\n%s", p, goroutinesOf(bubble)))
+		}
+	}()
+	synctest.Test(t, func(*testing.T) {
+		bubble = bubbleName()
+		out = play(e, m, s, place, bubble)
+	})
+	return out
+}
+
+// Limit is how long a scenario may take, in hours.
+const limit = 500 * 24
+
+func play(e Engine, m Mode, s Scenario, place, bubble string) (out Outcome) {
+	env := &Env{hour: e.Hour, notes: newSheet()}
+	left := 2 * time.Minute
+	if e.Hour == 0 {
+		env.hour = time.Hour
+		left = limit * time.Hour
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), left)
+	defer cancel()
+	t := &T{Env: env, ctx: ctx, place: place, bubble: bubble}
+	t.host = &local{e: e, m: m, place: place}
+	p := s.New(env)
+	t.play = p
+	t.run(func() { t.open(0) })
+	if t.Engine == nil {
+		return t.outcome()
+	}
+	t.run(func() {
+		p.Drive(t)
+		t.side.Wait()
+	})
+	if len(t.failures) == 0 {
+		t.run(t.after)
+	}
+	cancel()
+	if err := t.host.close(); err != nil {
+		t.Errorf("close the engine: %v", err)
+	}
+	return t.outcome()
+}
+
+func (t *T) outcome() Outcome {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Outcome{Failures: t.failures, Log: t.log}
+}
+
+// run calls fn on a goroutine of its own, which Fatalf can end.
+func (t *T) run(fn func()) {
+	done := make(chan struct{})
+	go func() { // waited for below
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				buf := make([]byte, 16<<10)
+				t.Errorf("panic: %v\n%s", p, buf[:runtime.Stack(buf, false)])
+			}
+		}()
+		fn()
+	}()
+	<-done
+}
+
+// after looks at what a scenario leaves: runs that are blocked, and the logs.
+func (t *T) after() {
+	t.Settle()
+	var logs []string
+	f := &durable.Filter{Limit: 500}
+	for {
+		p, err := t.Engine.List(t.ctx, f)
+		if err != nil {
+			t.Fatalf("list the runs at the end: %v", err)
+		}
+		for _, d := range p.Runs {
+			if d.Problem != nil && !t.play.Blocked {
+				t.Errorf("run %s is blocked at the end: %+v", d.WorkflowID, *d.Problem)
+			}
+			h, err := t.Engine.Run(d.WorkflowID, d.RunID).History(t.ctx)
+			if err != nil {
+				t.Fatalf("history of run %s: %v", d.WorkflowID, err)
+			}
+			logs = append(logs, Canonical(d, h))
+		}
+		if f.Cursor = p.Next; f.Cursor == "" {
+			break
+		}
+	}
+	slices.Sort(logs)
+	t.log = strings.Join(logs, "")
+}
+
+// host is where a scenario's program runs.
+type host interface {
+	// open starts a version of the program and gives its clients an engine.
+	open(ctx context.Context, p *Play, version int) (*durable.Engine, error)
+	// close ends it, as a good process ends.
+	close() error
+	// kill ends it, as a power cut does.
+	kill() error
+}
+
+// local is a program in this process.
+type local struct {
+	e     Engine
+	m     Mode
+	place string
+	eng   *durable.Engine
+}
+
+func (m Mode) options(p *Play) *durable.Options {
+	o := m.Options
+	if p.Options != nil {
+		p.Options(&o)
+	}
+	return &o
+}
+
+func (p *Play) version(n int) durable.Set {
+	if n == 0 {
+		return p.Defs
+	}
+	return p.Later[n-1]
+}
+
+func (l *local) open(ctx context.Context, p *Play, version int) (_ *durable.Engine, err error) {
+	l.eng, err = l.e.Open(pace.With(context.WithoutCancel(ctx), l.m.pace), l.place, l.m.options(p), p.version(version)...)
+	return l.eng, err
+}
+
+func (l *local) close() error {
+	if l.eng == nil {
+		return nil
+	}
+	eng := l.eng
+	l.eng = nil
+	return eng.Close(context.Background())
+}
+
+func (l *local) kill() error {
+	if l.e.Kill == nil {
+		return errors.New("the engine can't be killed: say so in Engine.Lacks")
+	}
+	l.e.Kill(l.place)
+	_ = l.close() // it is dead; this collects its goroutines
+	return nil
+}
+
+// bubbleName says in which bubble of testing/synctest this goroutine is, by
+// the words of the runtime.
+func bubbleName() string {
+	buf := make([]byte, 256)
+	head, _, _ := strings.Cut(string(buf[:runtime.Stack(buf, false)]), "]")
+	_, name, _ := strings.Cut(head, "synctest bubble ")
+	return name
+}
+
+// goroutinesOf are the stacks of a bubble's goroutines.
+func goroutinesOf(bubble string) string {
+	buf := make([]byte, 4<<20)
+	var out []string
+	for s := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		head, _, _ := strings.Cut(s, "]")
+		if bubble != "" && strings.HasSuffix(head, "synctest bubble "+bubble) {
+			out = append(out, s)
+		}
+	}
+	return strings.Join(out, "\n\n")
+}

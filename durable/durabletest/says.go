@@ -1,0 +1,46 @@
+package durabletest
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mcpagent/mcpagent/durable"
+)
+
+// known are the errors that code may decide by, with names for results.
+var known = []struct {
+	name string
+	err  error
+}{
+	{"foreign context", durable.ErrForeignContext}, {"foreign goroutine", durable.ErrForeignGoroutine},
+	{"wrong run", durable.ErrWrongRun}, {"lost context", durable.ErrLostContext},
+	{"in step", durable.ErrInStep}, {"in workflow", durable.ErrInWorkflow}, {"read only", durable.ErrReadOnly},
+	{"no engine", durable.ErrNoEngine}, {"unwinding", durable.ErrUnwinding}, {"not defined", durable.ErrNotDefined},
+	{"outcome unknown", durable.ErrOutcomeUnknown}, {"not found", durable.ErrNotFound}, {"finished", durable.ErrFinished},
+	{"id taken", durable.ErrIDTaken}, {"not accepted", durable.ErrNotAccepted}, {"no handler", durable.ErrNoHandler},
+	{"rejected", durable.ErrRejected}, {"paused", durable.ErrPaused}, {"expired", durable.ErrExpired},
+	{"answered", durable.ErrAnswered}, {"bad input", durable.ErrBadInput}, {"too large", durable.ErrTooLarge},
+	{"not started", durable.ErrNotStarted}, {"unsupported", durable.ErrUnsupported}, {"shutdown", durable.ErrShutdown},
+	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded}, {"timeout", durable.ErrTimeout},
+}
+
+// says names an error, so that a workflow can return what it saw.
+func says(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	for _, k := range known {
+		if errors.Is(err, k.err) {
+			return k.name
+		}
+	}
+	return err.Error()
+}
+
+// ended waits for the end of ctx, as a well-behaved step does.
+func ended(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+type none = struct{}
