@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,12 +27,26 @@ type Engine struct {
 	// does from now on is kept. It is closed after that. Nil: it can't be
 	// killed, unless it is in a process of its own.
 	Kill func(place string)
+	// Client opens a client of an engine that another process executes. Where
+	// it is given, scenarios execute in another process of this binary, which
+	// must call [Serve].
+	Client func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error)
 	// Hour is how long an hour of the scenarios takes. 0: time is virtual.
 	Hour time.Duration
 	// Lacks says which abilities the engine does not have, and why.
 	Lacks map[Ability]string
-	// Modes are the ways in which runs are executed; nil: [ContractModes].
-	Modes []Mode
+	// Modes are the names of the ways in which runs are executed; nil: all
+	// [ContractModes].
+	Modes []string
+}
+
+// pace is how a mode's pace is kept where time is real.
+func (e Engine) pace(m Mode) pace.Pace {
+	p := m.pace
+	if p.Hold > 0 && e.Hour > 0 {
+		p.Hold = e.Hour / 50
+	}
+	return p
 }
 
 // ContractModes are the modes in which [TestEngine] plays each scenario: runs
@@ -54,14 +69,27 @@ func ContractModes() []Mode {
 // TestEngine plays every scenario of the contract on an engine, in each of its
 // modes, as a subtest "engine/mode/scenario".
 func TestEngine(t *testing.T, e Engine) {
-	modes := e.Modes
-	if modes == nil {
-		modes = ContractModes()
-	}
 	ref := canonicalLogs(t)
 	t.Run(e.Name, func(t *testing.T) {
-		for _, m := range modes {
+		var shared *worker
+		if e.Client != nil {
+			w, err := startWorker()
+			if err != nil {
+				t.Fatal(err)
+			}
+			shared = w
+			t.Cleanup(func() {
+				if err := w.stop(); err != nil {
+					t.Errorf("the worker: %v", err)
+				}
+			})
+		}
+		for _, m := range ContractModes() {
+			if e.Modes != nil && !slices.Contains(e.Modes, m.Name) {
+				continue
+			}
 			t.Run(m.Name, func(t *testing.T) {
+				early := e.playAtOnce(t, m, shared)
 				for _, s := range Scenarios() {
 					t.Run(s.Name, func(t *testing.T) {
 						t.Parallel()
@@ -69,7 +97,12 @@ func TestEngine(t *testing.T, e Engine) {
 							t.Logf("not able: %s", why)
 							return
 						}
-						out := Check(t, e, m, s)
+						var out Outcome
+						if ch := early[s.Name]; ch != nil {
+							out = <-ch
+						} else {
+							out = Check(t, e, m, s)
+						}
 						for _, f := range out.Failures {
 							t.Error(f)
 						}
@@ -84,6 +117,34 @@ func TestEngine(t *testing.T, e Engine) {
 			})
 		}
 	})
+}
+
+// atOnce is how many scenarios are played at the same time where time is real:
+// they wait more than they work.
+const atOnce = 24
+
+// playAtOnce plays all scenarios of an engine whose time is real.
+func (e Engine) playAtOnce(t *testing.T, m Mode, shared *worker) map[string]chan Outcome {
+	if e.Hour == 0 {
+		return nil
+	}
+	out := map[string]chan Outcome{}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for _, s := range Scenarios() {
+		if e.lacks(s) != "" {
+			continue
+		}
+		ch, place := make(chan Outcome, 1), t.TempDir()
+		out[s.Name] = ch
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			ch <- play(e, m, s, place, "", shared)
+		})
+	}
+	t.Cleanup(wg.Wait)
+	return out
 }
 
 func (e Engine) lacks(s Scenario) string {
@@ -107,7 +168,7 @@ func Check(t *testing.T, e Engine, m Mode, s Scenario) (out Outcome) {
 	t.Helper()
 	place := t.TempDir()
 	if e.Hour > 0 {
-		return play(e, m, s, place, "")
+		return play(e, m, s, place, "", nil)
 	}
 	bubble := ""
 	defer func() {
@@ -119,7 +180,7 @@ func Check(t *testing.T, e Engine, m Mode, s Scenario) (out Outcome) {
 	}()
 	synctest.Test(t, func(*testing.T) {
 		bubble = bubbleName()
-		out = play(e, m, s, place, bubble)
+		out = play(e, m, s, place, bubble, nil)
 	})
 	return out
 }
@@ -127,7 +188,7 @@ func Check(t *testing.T, e Engine, m Mode, s Scenario) (out Outcome) {
 // Limit is how long a scenario may take, in hours.
 const limit = 500 * 24
 
-func play(e Engine, m Mode, s Scenario, place, bubble string) (out Outcome) {
+func play(e Engine, m Mode, s Scenario, place, bubble string, shared *worker) (out Outcome) {
 	env := &Env{hour: e.Hour, notes: newSheet()}
 	left := 2 * time.Minute
 	if e.Hour == 0 {
@@ -138,6 +199,10 @@ func play(e Engine, m Mode, s Scenario, place, bubble string) (out Outcome) {
 	defer cancel()
 	t := &T{Env: env, ctx: ctx, place: place, bubble: bubble}
 	t.host = &local{e: e, m: m, place: place}
+	if e.Client != nil {
+		env.notes = ledgerAt(place)
+		t.host = &remote{e: e, m: m, s: s, place: place, shared: shared}
+	}
 	p := s.New(env)
 	t.play = p
 	t.run(func() { t.open(0) })
@@ -242,7 +307,7 @@ func (p *Play) version(n int) durable.Set {
 }
 
 func (l *local) open(ctx context.Context, p *Play, version int) (_ *durable.Engine, err error) {
-	l.eng, err = l.e.Open(pace.With(context.WithoutCancel(ctx), l.m.pace), l.place, l.m.options(p), p.version(version)...)
+	l.eng, err = l.e.Open(pace.With(context.WithoutCancel(ctx), l.e.pace(l.m)), l.place, l.m.options(p), p.version(version)...)
 	return l.eng, err
 }
 

@@ -137,7 +137,7 @@ func (b *backend) lead(ctx context.Context, lk *lock) error {
 	if err != nil {
 		return errors.Join(explain(b.path, err), b.st.disclaim())
 	}
-	in := newInbox(b.st, exec)
+	in := newInbox(b.st, exec, b.opts.hooks.quiet)
 	b.mu.Lock()
 	b.exec, b.in, b.lk = exec, in, lk
 	b.mu.Unlock()
@@ -157,7 +157,7 @@ func (b *backend) run(ctx context.Context) {
 		b.mu.RUnlock()
 		every := takeoverEvery
 		if lk != nil {
-			every = guardEvery
+			every = max(guardEvery, b.opts.hooks.quiet)
 		}
 		if sleep(ctx, every) != nil {
 			return

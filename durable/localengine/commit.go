@@ -137,6 +137,9 @@ func (w *committer) commit(ctx context.Context, o *op) error {
 // hooks are seams of the tests of this package.
 type hooks struct {
 	commit func(ops int) error // before each COMMIT; its error is taken for that of COMMIT
+	// quiet makes what looks at the file over and over, for clients and for
+	// its being taken away, do so this rarely: virtual time is full of polls.
+	quiet time.Duration
 }
 
 var errGaveUp = errors.New("withdrawn")

@@ -17,10 +17,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/durabletest"
 	"github.com/mcpagent/mcpagent/durable/localengine"
 )
 
 func TestMain(m *testing.M) {
+	durabletest.Serve(clientEngine())
 	if path := os.Getenv("LOCALENGINE_HELPER"); path != "" {
 		helper(path)
 		return

@@ -3,6 +3,7 @@ package localengine
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
@@ -54,6 +55,9 @@ func Number(st journal.Store, sql string) (n int64, err error) {
 
 // SetHook sets the hook for engines.
 func (o *Options) SetHook(commit func(ops int) error) { o.hooks.commit = commit }
+
+// SetQuiet makes an engine that has no clients look for them rarely.
+func (o *Options) SetQuiet(d time.Duration) { o.hooks.quiet = d }
 
 // LockPath is the path of the lock file.
 func LockPath(path string) string { return lockPath(path) }

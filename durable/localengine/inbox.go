@@ -40,11 +40,12 @@ type inbox struct {
 	done chan struct{}
 	wg   sync.WaitGroup
 	sem  chan struct{}
+	max  time.Duration // between two looks
 }
 
-func newInbox(st *store, exec durable.Backend) *inbox {
+func newInbox(st *store, exec durable.Backend, quiet time.Duration) *inbox {
 	ctx, quit := context.WithCancel(context.Background())
-	in := &inbox{st: st, w: st.committer(), exec: exec, quit: quit, done: make(chan struct{}), sem: make(chan struct{}, maxRequests)}
+	in := &inbox{st: st, w: st.committer(), exec: exec, quit: quit, done: make(chan struct{}), sem: make(chan struct{}, maxRequests), max: max(pollMax, quiet)}
 	go in.run(ctx) // close waits for it
 	return in
 }
@@ -68,7 +69,7 @@ func (in *inbox) run(ctx context.Context) {
 				in.serve(ctx, r)
 			})
 		}
-		if every = min(every*5/4, pollMax); len(reqs) > 0 {
+		if every = min(every*5/4, in.max); len(reqs) > 0 {
 			every = pollMin
 		}
 		if now := time.Now(); err == nil && now.Sub(cleaned) > requestTTL/4 {
