@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/pprof"
 	"time"
 )
 
@@ -40,6 +41,7 @@ func main() {
 	rounds := flag.Int("rounds", 10, "how often each contender has its turn")
 	quick := flag.Bool("quick", false, "small sizes and three rounds, to see that it works; the figures mean little")
 	dir := flag.String("dir", os.TempDir(), "a directory on the disk to measure on")
+	profile := flag.String("cpuprofile", "", "write a profile of the processor time to this file")
 	list := flag.Bool("list", false, "list the parts")
 	flag.Parse()
 	if *list {
@@ -48,9 +50,21 @@ func main() {
 		}
 		return
 	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *only, *rounds, *quick, *dir); err != nil {
+	err := run(ctx, *only, *rounds, *quick, *dir)
+	pprof.StopCPUProfile()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
