@@ -38,7 +38,7 @@ var layers = []layer{
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"examples/...", []string{"durable", "durable/localengine", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"modernc.org/sqlite"}},
-	{"internal/bench", []string{"durable", "durable/localengine", "modernc.org/sqlite/..."}, nil},
+	{"internal/bench", []string{"durable", "durable/localengine", "internal/powercut", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{".", nil, []string{"durable", "durable/localengine", "mcpserve"}}, // the facade comes later

@@ -32,7 +32,11 @@ func parts() []part {
 		{"memory", "a step of the memory engine", memoryStep},
 		{"sequential", "steps one after the other on a file", sequential},
 		{"parallel", "64 and 1,000 runs stepping at once on a file, and a lone one beside them", parallel},
+		{"flushes", "what a signal and a thousand results cost in flushes", flushes},
+		{"reopen", "opening a file with many unfinished runs", reopen},
 		{"waiting", "what a waiting run costs in memory, and a query of it", waiting},
+		{"growth", "with the number of runs, the length of a history, the size of a value", growth},
+		{"start", "the README's first command, when it is built; run it from the root", start},
 	}
 }
 

@@ -35,7 +35,19 @@ const endless = -1
 const lone = "lone"
 
 // newStepper opens a file and starts runs, which wait then.
-func newStepper(ctx context.Context, path string, runs int, o *localengine.Options) (_ *stepper, err error) {
+func newStepper(ctx context.Context, path string, runs int, o *localengine.Options) (*stepper, error) {
+	s, err := openStepper(ctx, path, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(runs); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// openStepper opens a file.
+func openStepper(ctx context.Context, path string, o *localengine.Options) (_ *stepper, err error) {
 	s := &stepper{ctx: ctx, goOn: durable.NewSignal[int]("go")}
 	echo := durable.NewStep("echo", s.step, nil)
 	s.wf = durable.NewWorkflow("stepper", func(ctx context.Context, in small) (int, error) {
@@ -56,13 +68,8 @@ func newStepper(ctx context.Context, path string, runs int, o *localengine.Optio
 			}
 		}
 	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{s.goOn}})
-	if s.e, err = localengine.Open(ctx, path, o, s.wf, echo); err != nil {
-		return nil, err
-	}
-	if err := s.start(runs); err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
+	s.e, err = localengine.Open(ctx, path, o, s.wf, echo)
+	return s, err
 }
 
 func (s *stepper) step(_ context.Context, in small) (small, error) {

@@ -20,8 +20,9 @@ type waiter struct {
 	state    *durable.Query[string, int]
 	wf       *durable.Workflow[string, string]
 	echo     *durable.Step[string, string]
-	awoken   atomic.Int64 // replays
-	replayed atomic.Int64 // nanoseconds of the last one
+	stay     *durable.Step[string, string] // until the engine is closed
+	awoken   atomic.Int64                  // replays
+	replayed atomic.Int64                  // nanoseconds of the last one
 }
 
 // What a run waits for.
@@ -29,6 +30,7 @@ const (
 	forSignal   = "a signal"
 	forQuestion = "a person"
 	forTime     = "a time"
+	forStep     = "a step"
 )
 
 func newWaiter() *waiter {
@@ -38,6 +40,7 @@ func newWaiter() *waiter {
 		state:   durable.NewQuery[string, int]("state"),
 	}
 	w.echo = durable.NewStep("echo", func(_ context.Context, s string) (string, error) { return s, nil }, nil)
+	w.stay = durable.NewStep("stay", func(ctx context.Context, s string) (string, error) { <-ctx.Done(); return "", context.Cause(ctx) }, nil)
 	w.wf = durable.NewWorkflow("waiter", func(ctx context.Context, in string) (string, error) {
 		n := 0
 		if err := w.state.Handle(ctx, func(string) (int, error) { return n, nil }); err != nil {
@@ -55,6 +58,8 @@ func newWaiter() *waiter {
 		case forQuestion:
 			a, err := w.approve.Ask(ctx, "Shall it be?", &durable.AskOptions{Expires: 1000 * time.Hour})
 			return a.Value, err
+		case forStep:
+			return w.stay.Do(ctx, in)
 		}
 		return "", durable.Sleep(ctx, 1000*time.Hour)
 	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{w.news, w.approve, w.state}})
@@ -70,7 +75,7 @@ func (w *waiter) Observe(o durable.Observation) {
 }
 
 func (w *waiter) open(b *bench, path string) (*durable.Engine, error) {
-	return localengine.Open(b.ctx, path, &localengine.Options{Engine: durable.Options{Observer: w}}, w.wf, w.echo, w.news, w.approve, w.state)
+	return localengine.Open(b.ctx, path, &localengine.Options{Engine: durable.Options{Observer: w}}, w.wf, w.echo, w.stay, w.news, w.approve, w.state)
 }
 
 // settle starts runs and returns when all of them wait.
@@ -97,7 +102,7 @@ func (w *waiter) settle(b *bench, e *durable.Engine, what string, n int) ([]*dur
 			if err != nil {
 				return nil, err
 			}
-			if len(d.Waiting) == 1 && d.Waiting[0].Kind != "step" {
+			if len(d.Waiting) == 1 && (d.Waiting[0].Kind != "step" || d.Waiting[0].Name == "stay") {
 				break
 			}
 			time.Sleep(time.Millisecond)
