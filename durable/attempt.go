@@ -105,6 +105,11 @@ func Heartbeat(ctx context.Context, details any) error {
 		if raw, err = encode(details); err != nil {
 			return fmt.Errorf("durable.Heartbeat: %w", err)
 		}
+		if a.ent != nil {
+			if err := a.ent.ex.checkSize(len(raw), "the details of step", a.info.Step); err != nil {
+				return fmt.Errorf("durable.Heartbeat: %w", err)
+			}
+		}
 	}
 	a.mu.Lock()
 	if raw != nil {

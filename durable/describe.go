@@ -119,12 +119,13 @@ type Event struct {
 // Call is something that a run asked its engine to do.
 type Call struct {
 	ID      string          `json:"id"`
-	Kind    string          `json:"kind"` // step, timer, child, message, stop, question, callback, side_effect
+	Kind    string          `json:"kind"` // step, timer, child, message, stop, question, callback, side_effect; refused only: continue, append, put_blob
 	Name    string          `json:"name,omitempty"`
 	Input   json.RawMessage `json:"input,omitempty"`
 	Digest  string          `json:"digest,omitempty"`
 	Due     time.Time       `json:"due,omitzero"`
 	Options json.RawMessage `json:"options,omitempty"`
+	Refused *Error          `json:"refused,omitempty"` // why it was not made at all
 }
 
 // Note is a fact beside the code: an attempt, a pause, a problem.

@@ -159,7 +159,7 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) task 
 	a.info.Started, a.info.Trace = time.Now(), e.cfg.Trace
 	row := e.rowNow()
 	e.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
-	return a.run(ex.propagate(ex.life, e.cfg), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) task {
+	return a.run(ex.propagate(ex.life, e.cfg, headersOf(oc.call, e.cfg)), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) task {
 		defer ex.steps.Done()
 		ex.atWork.Add(-1)
 		<-ex.slots
@@ -350,7 +350,7 @@ func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, []jo
 			}
 		}
 		for _, c := range ent.Calls {
-			if c.Kind == kindSideEffect {
+			if c.Settled() {
 				continue
 			}
 			oc := &openCall{call: c, row: jr.ID, at: ent.At, due: c.Due}

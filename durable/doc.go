@@ -96,6 +96,7 @@ reported as a [Problem] of kind deadlock after a second, and other runs go on.
 	an answer that comes second                   ErrAnswered
 	a value that does not fit its type            ErrBadInput (*DecodeError for signals)
 	a value over the size limit                   ErrTooLarge
+	one signal, update, call too many             ErrLimit
 	a run that can't go on until it is mended     *BlockedError, with its Problem
 	an option that this engine can't honour       ErrUnsupported
 	nothing can be recorded any more              ErrUnavailable

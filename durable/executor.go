@@ -77,6 +77,7 @@ type entry struct {
 	open     map[string]*openCall
 	pend     []pending              // stored, not applied
 	startA   int64                  // delayed start
+	signals  int                    // that reached the run so far; negative: not counted
 	deadline *timer                 // run timeout
 	retry    bool                   // try a blocked run again
 	launched []task                 // attempts that the loop lets go when it has committed

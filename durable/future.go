@@ -89,19 +89,22 @@ func SideEffect[T any](ctx context.Context, fn func() T) (T, error) {
 	}
 	r := e.run
 	var raw json.RawMessage
-	if !r.recorded(kindSideEffect, "", nil) {
+	var no error
+	if !r.recorded(kindSideEffect, "") {
 		v := func() T {
 			r.reading = true
 			defer func() { r.reading = false }()
 			return fn()
 		}()
-		if raw, err = encode(v); err != nil {
-			return zero, fmt.Errorf("durable.SideEffect: %w", err)
-		}
-		if err = r.ex.checkSize(len(raw), "the value of a SideEffect in workflow", r.def.name); err != nil {
-			return zero, err
+		if raw, no = encode(v); no != nil {
+			no = fmt.Errorf("durable.SideEffect: %w", no)
+		} else {
+			no = r.ex.checkSize(len(raw), "the value of a SideEffect in workflow", r.def.name)
 		}
 	}
-	f := r.issue(ctx, callSpec{kind: kindSideEffect, input: raw})
+	f, err := r.offer(ctx, callSpec{kind: kindSideEffect, input: raw}, no)
+	if err != nil {
+		return zero, err
+	}
 	return decode[T](f.value)
 }

@@ -39,6 +39,8 @@ type Group struct {
 	sem chan struct{}
 	mu  sync.Mutex // guards errs and panics
 	pan any
+
+	counted bool // among the groups of the baton's maker; its own
 }
 
 // NewGroup makes a group and the context for its members. Members may as well
@@ -65,9 +67,9 @@ func NewGroup(ctx context.Context, o *GroupOptions) (*Group, context.Context) {
 	default:
 		if e.baton == nil {
 			g.env.baton = newBaton()
-			g.env.baton.take()
 			g.ctx = context.WithValue(ctx, envKey{}, g.env.baton)
 		}
+		g.begin()
 		g.sem = make(chan struct{}, g.opts.Limit)
 		if g.opts.CancelOnError {
 			g.ctx, g.cancel = context.WithCancel(g.ctx)
@@ -105,10 +107,16 @@ func (g *Group) done(i int, err error) {
 }
 
 func (g *Group) goPlain(i int, fn func(ctx context.Context) error) {
-	g.env.idle(func() { g.sem <- struct{}{} })
+	g.begin()
+	select {
+	case g.sem <- struct{}{}:
+	default:
+		g.env.idle(func() { g.sem <- struct{}{} })
+	}
+	turn := g.env.baton.ask() // members start in the order of Go
 	g.wg.Go(func() {
 		defer func() { <-g.sem }()
-		g.env.baton.take()
+		<-turn
 		defer g.env.baton.put()
 		me := getg()
 		batons.Store(me, g.env.baton)
@@ -131,6 +139,7 @@ func (g *Group) goPlain(i int, fn func(ctx context.Context) error) {
 func (g *Group) Wait() error {
 	if g.r == nil {
 		g.env.idle(g.wg.Wait)
+		g.waited()
 		if g.pan != nil {
 			panic(g.pan)
 		}

@@ -21,21 +21,42 @@ const (
 	repliesKept = 256 << 10
 )
 
-// carryOn prepares the run that continues this one. Its error goes to the
-// code's caller: the run fails with it.
-func (r *run) carryOn(c *continueError) error {
-	in, err := encode(c.in)
-	if err != nil {
+// mayContinue reports why the run can't be continued with an input, nil if it
+// can.
+func (r *run) mayContinue(in json.RawMessage) error {
+	if err := r.def.check(in); err != nil {
 		return fmt.Errorf("continue as new: %w", err)
+	}
+	unread, size := 0, 0
+	for _, m := range r.mail {
+		unread += len(m.letters)
+		for _, l := range m.letters {
+			size += len(l.payload)
+		}
+	}
+	switch limit := r.ex.opts.maxPayload(); {
+	case len(in) > limit:
+		return fmt.Errorf("continue as new: %w", r.ex.checkSize(len(in), "the input of workflow", r.def.name))
+	case len(in)+size > limit:
+		return fmt.Errorf("continue as new: the input of workflow %q has %d bytes and its %d unread signals %d, the limit for both is %d: %w: receive the signals first",
+			r.def.name, len(in), unread, size, limit, ErrTooLarge)
+	}
+	return nil
+}
+
+// carryOn prepares the run that continues this one. An error fails the run;
+// it comes only where ContinueAsNew was not called in the workflow, which
+// would have told.
+func (r *run) carryOn(c *continueError) error {
+	in := c.in
+	if r.replaying {
+		return nil
 	}
 	if err := r.def.check(in); err != nil {
 		return fmt.Errorf("continue as new: %w", err)
 	}
 	if err := r.ex.checkSize(len(in), "the input of workflow", r.def.name); err != nil {
 		return fmt.Errorf("continue as new: %w", err)
-	}
-	if r.replaying {
-		return nil
 	}
 	cfg := r.cfg
 	cfg.Counter++
@@ -179,7 +200,7 @@ func configOf(row *journal.Run) *runConfig {
 
 // admitRun puts an unfinished run into the index.
 func (ex *executor) admitRun(row *journal.Run, pend []pending) *entry {
-	e := &entry{ex: ex, row: row, cfg: configOf(row), open: map[string]*openCall{}, pend: pend}
+	e := &entry{ex: ex, row: row, cfg: configOf(row), open: map[string]*openCall{}, pend: pend, signals: -1}
 	e.work = e.loop
 	e.startA = e.cfg.StartAt
 	if row.Deadline > 0 {
@@ -371,10 +392,11 @@ func (ex *executor) newChild(parent *journal.Run, oc *openCall, in json.RawMessa
 		id = parent.WorkflowID + "/" + parent.RunID[:8] + "/" + oc.call.ID
 	}
 	ref := refOf(parent)
+	headers := headersOf(oc.call, pcfg)
 	row, existing, err := ex.create(newRunSpec{
 		name: oc.call.Name, id: id, input: in, tags: spec.Tags, timeout: spec.Timeout, owner: parent.Owner,
 		parent: parent, call: oc.call.ID, scope: oc.call.Key, reuse: ReuseAllow,
-		cfg: runConfig{ParentClose: spec.ParentClose, Trace: pcfg.Trace, Headers: pcfg.Headers, Parent: &ref},
+		cfg: runConfig{ParentClose: spec.ParentClose, Trace: pcfg.Trace, Headers: headers, Parent: &ref},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start child workflow %q: %w", oc.call.Name, err)
@@ -411,7 +433,16 @@ func (r *run) tell(ctx context.Context, spec callSpec) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	f := r.issue(ctx, spec)
+	var no error
+	if !r.recorded(spec.kind, spec.name) {
+		if no = r.ex.checkSize(len(spec.input), "the payload of signal", spec.name); no == nil {
+			no = r.room()
+		}
+	}
+	f, err := r.offer(ctx, spec, no)
+	if err != nil {
+		return err
+	}
 	// It is quick, and once issued it will be carried out: wait for the truth.
 	r.park(func() bool { return f.done })
 	if f.fail != nil {

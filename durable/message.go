@@ -384,6 +384,7 @@ func (r *run) handle(ev *journal.Event) {
 	}
 	in := r.open1(ev.Payload)
 	r.handling[ev.ID] = true
+	r.asks++
 	r.spawn("u/"+ev.ID, func() {
 		out, err := h.run(r.ctx, in)
 		if err == nil {
@@ -450,7 +451,7 @@ func (s *Stream[T]) Append(ctx context.Context, v T) error {
 	if r == nil {
 		return nil
 	}
-	if err := r.ex.checkSize(len(raw), "an element of stream", s.name); err != nil {
+	if err := r.allow(ctx, journal.Append, s.name, func() error { return r.ex.checkSize(len(raw), "an element of stream", s.name) }); err != nil {
 		return err
 	}
 	if r.replaying {

@@ -29,7 +29,7 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 	ex.loops.Add(1) // Close waits for operations under way
 	ex.mu.Unlock()
 	defer ex.loops.Done()
-	if err := ex.checkSize(len(req.Payload)+len(req.Data), "the payload of", string(req.Op)+" "+req.Name); err != nil {
+	if err := ex.checkRequest(req); err != nil {
 		return refuse(ErrTooLarge, req.Ref, "%v", err), nil
 	}
 	switch req.Op {
@@ -60,6 +60,23 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 		return ex.control(ctx, req, func(e *entry) error { return e.hold(req) })
 	}
 	return refuse(ErrUnsupported, req.Ref, "operation %q: not known", req.Op), nil
+}
+
+// checkRequest holds what an operation brings to the size limits.
+func (ex *executor) checkRequest(req *Request) error {
+	if req.Op == opPutBlob {
+		return ex.checkBlob(len(req.Data), "run", req.Ref.WorkflowID)
+	}
+	n := len(req.Payload)
+	if o := req.Start; o != nil {
+		n += len(o.Memo)
+		if o.Signal != nil {
+			if err := ex.checkSize(len(o.Signal.Payload), "the payload of signal", o.Signal.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return ex.checkSize(n, "the payload of", string(req.Op)+" "+req.Name)
 }
 
 // target finds the unfinished run that a request is for: a run id follows the

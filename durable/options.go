@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // Options are the settings that the engines of this module share. The zero
@@ -25,6 +27,11 @@ type Options struct {
 	// MaxPayload is the size limit of one value, in bytes. 0: 64 MB.
 	// Above WarnPayload (0: 2 MB) it is logged.
 	MaxPayload, WarnPayload int
+	// Portable holds runs to what every engine can do: values of at most 2 MB,
+	// 10,000 signals and 2,000 updates to one run, 2,000 of its calls under
+	// way. What goes over it is refused at the call, with [ErrTooLarge] for a
+	// value and [ErrLimit] for a number. Blobs keep to MaxPayload.
+	Portable bool
 	// Watchdog is how long a coroutine may run without blocking in a durable
 	// call before the run is reported as deadlocked. 0: 1 s.
 	Watchdog time.Duration
@@ -91,6 +98,13 @@ type Observation struct {
 }
 
 func (o *Options) maxPayload() int {
+	if o.Portable {
+		return min(o.maxBlob(), PortablePayload)
+	}
+	return o.maxBlob()
+}
+
+func (o *Options) maxBlob() int {
 	if o.MaxPayload > 0 {
 		return o.MaxPayload
 	}
@@ -192,7 +206,7 @@ func PutBlob(ctx context.Context, data []byte) (string, error) {
 	switch {
 	case e.run != nil:
 		r := e.run
-		if err := r.ex.checkSize(len(data), "a blob of workflow", r.def.name); err != nil {
+		if err := r.allow(ctx, journal.PutBlob, "", func() error { return r.ex.checkBlob(len(data), "workflow", r.def.name) }); err != nil {
 			return "", err
 		}
 		if !r.replaying {

@@ -106,6 +106,13 @@ func (ex *executor) checkSize(n int, what, name string) error {
 	return fmt.Errorf("%s %q has %d bytes, the limit is %d: %w: put it into a blob and pass on its digest", what, name, n, ex.opts.maxPayload(), ErrTooLarge)
 }
 
+func (ex *executor) checkBlob(n int, what, name string) error {
+	if limit := ex.opts.maxBlob(); n > limit {
+		return fmt.Errorf("a blob of %s %q has %d bytes, the limit is %d: %w: split it", what, name, n, limit, ErrTooLarge)
+	}
+	return nil
+}
+
 // resolved is the policy of a step's calls, and its recorded form.
 type resolved struct {
 	spec *stepSpec
@@ -128,13 +135,44 @@ func (ex *executor) policy(step *stepIdentity, o *StepOptions, varied bool) (*re
 	return &resolved{spec, jsonOf(spec)}, nil
 }
 
+// headers are the values of propagators in a context of the run, if they are
+// not those that it was started with.
+func (ex *executor) headers(ctx context.Context, cfg *runConfig) json.RawMessage {
+	if len(ex.opts.Propagators) == 0 {
+		return nil
+	}
+	own := map[string]string{}
+	other := false
+	for _, p := range ex.opts.Propagators {
+		v := p.Extract(ctx)
+		if v != "" {
+			own[p.Key()] = v
+		}
+		other = other || v != cfg.Headers[p.Key()]
+	}
+	if !other {
+		return nil
+	}
+	return jsonOf(own)
+}
+
+// headersOf are the values of propagators that a call carries.
+func headersOf(c *journal.Call, cfg *runConfig) map[string]string {
+	if c.Headers == nil {
+		return cfg.Headers
+	}
+	var own map[string]string
+	_ = json.Unmarshal(c.Headers, &own)
+	return own
+}
+
 // propagate puts what a run was started with into its context.
-func (ex *executor) propagate(ctx context.Context, cfg *runConfig) context.Context {
+func (ex *executor) propagate(ctx context.Context, cfg *runConfig, headers map[string]string) context.Context {
 	if cfg.Trace != "" {
 		ctx = WithTrace(ctx, cfg.Trace)
 	}
 	for _, p := range ex.opts.Propagators {
-		if v, ok := cfg.Headers[p.Key()]; ok {
+		if v, ok := headers[p.Key()]; ok {
 			ctx = p.Inject(ctx, v)
 		}
 	}

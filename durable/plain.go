@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"time"
 )
 
@@ -11,18 +12,67 @@ import (
 // group take turns as the coroutines of a run do.
 
 // baton is held by the one group member that runs; it is put down inside
-// steps and waits.
-type baton struct{ c chan struct{} }
+// steps and waits. Who wants it gets it in the order of asking, so members
+// start in the order of spawning.
+type baton struct {
+	maker  uintptr // the goroutine outside of any group that made it, and holds it at first
+	groups int     // that the maker made and has not waited for; its own
 
-func newBaton() *baton {
-	b := &baton{c: make(chan struct{}, 1)}
-	b.c <- struct{}{}
-	<-b.c // the maker holds it
-	return b
+	mu    sync.Mutex // guards what follows
+	held  bool
+	queue []chan struct{}
 }
 
-func (b *baton) take() { b.c <- struct{}{} }
-func (b *baton) put()  { <-b.c }
+// newBaton makes a baton that the calling goroutine holds.
+func newBaton() *baton {
+	return &baton{maker: getg(), held: true}
+}
+
+// ask takes a place among those who wait for the baton; the channel is closed
+// when it has come.
+func (b *baton) ask() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := make(chan struct{})
+	if !b.held {
+		b.held = true
+		close(c)
+	} else {
+		b.queue = append(b.queue, c)
+	}
+	return c
+}
+
+func (b *baton) take() { <-b.ask() }
+
+func (b *baton) put() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held = len(b.queue) > 0; b.held {
+		close(b.queue[0])
+		b.queue = b.queue[1:]
+	}
+}
+
+// begin counts a group. While its maker has not waited for it, the maker is a
+// member too: it puts the baton down when it waits, whatever context it uses.
+func (g *Group) begin() {
+	if b := g.env.baton; !g.counted && b.maker == getg() {
+		g.counted = true
+		b.groups++
+		batons.Store(b.maker, b)
+	}
+}
+
+// waited is the end of begin.
+func (g *Group) waited() {
+	if b := g.env.baton; g.counted && b.maker == getg() {
+		g.counted = false
+		if b.groups--; b.groups == 0 {
+			batons.Delete(b.maker)
+		}
+	}
+}
 
 // idle puts the baton down, if there is one, while fn runs.
 func (e env) idle(fn func()) {

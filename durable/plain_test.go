@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -330,4 +331,56 @@ func TestPlainContinueAsNewGoesOn(t *testing.T) {
 		n, err := kid.Run(ctx, 1)
 		return fmt.Sprint(n, err), nil
 	}, "5 <nil>", kid)
+}
+
+// TestPlainMembersStartInSpawnOrder: as the coroutines of a run do.
+func TestPlainMembersStartInSpawnOrder(t *testing.T) {
+	inRunAndPlain(t, func(ctx context.Context) (string, error) {
+		var order []int
+		g, _ := durable.NewGroup(ctx, nil)
+		for i := range 200 {
+			g.Go(func(context.Context) error { order = append(order, i); return nil })
+		}
+		early := len(order)
+		err := g.Wait()
+		return fmt.Sprint(early, slices.IsSorted(order), len(order)), err
+	}, "0 true 200")
+}
+
+// TestPlainMakerOfAGroupIsAMember: while it waits in a durable call, with
+// whatever context, the members go on.
+func TestPlainMakerOfAGroupIsAMember(t *testing.T) {
+	step := durable.NewStep("step", func(context.Context, int) (int, error) { time.Sleep(time.Hour); return 1, nil }, &durable.StepOptions{Timeout: 2 * time.Hour})
+	inRunAndPlain(t, func(ctx context.Context) (string, error) {
+		var log []string
+		say := func(s string) { log = append(log, s) }
+		g, gctx := durable.NewGroup(ctx, nil)
+		g.Go(func(ctx context.Context) error {
+			say("member")
+			err := durable.Sleep(ctx, time.Minute)
+			say("member again")
+			return err
+		})
+		say("maker")
+		if err := durable.Sleep(ctx, 10*time.Minute); err != nil {
+			return "", err
+		}
+		say("maker again")
+		h, _ := durable.NewGroup(ctx, nil) // of the same maker: it takes turns with the first
+		h.Go(func(ctx context.Context) error { say("other"); return durable.Sleep(ctx, 3*time.Hour) })
+		if err := g.Wait(); err != nil {
+			return "", err
+		}
+		if _, err := step.Do(ctx, 1); err != nil {
+			return "", err
+		}
+		say("maker at last")
+		g.Go(func(ctx context.Context) error { say("late"); return durable.Sleep(ctx, time.Minute) })
+		if err := durable.Sleep(gctx, 2*time.Minute); err != nil {
+			return "", err
+		}
+		say("end")
+		err := errors.Join(h.Wait(), g.Wait())
+		return strings.Join(log, ", "), err
+	}, "maker, member, member again, maker again, other, maker at last, late, end", step)
 }

@@ -94,7 +94,14 @@ func (q *Question[T]) Ask(ctx context.Context, text string, o *AskOptions) (*Ans
 		}
 		ask.Audience, ask.Digest, ask.Schema, ask.Context = o.Audience, o.Digest, o.Schema, o.Context
 	}
-	f := r.issue(ctx, callSpec{kind: kindQuestion, name: q.name, due: ask.Expires, ask: ask})
+	var no error
+	if !r.recorded(kindQuestion, q.name) {
+		no = r.ex.checkSize(len(ask.Text)+len(ask.Schema)+len(ask.Context), "question", q.name)
+	}
+	f, err := r.offer(ctx, callSpec{kind: kindQuestion, name: q.name, due: ask.Expires, ask: ask}, no)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.await(ctx, f); err != nil {
 		return nil, err
 	}

@@ -455,7 +455,7 @@ func (rd *reader) record(r *journal.Row, e *journal.Entry, held map[int64][]*jou
 		})
 	}
 	for _, c := range e.Calls {
-		rec.Calls = append(rec.Calls, Call{ID: c.ID, Kind: c.Kind, Name: c.Name, Input: rd.show(c.Payload), Digest: c.Digest, Due: microTime(c.Due), Options: c.Options})
+		rec.Calls = append(rec.Calls, Call{ID: c.ID, Kind: c.Kind, Name: c.Name, Input: rd.show(c.Payload), Digest: c.Digest, Due: microTime(c.Due), Options: c.Options, Refused: fromFailure(c.Refused)})
 	}
 	for _, n := range e.Notes {
 		rec.Notes = append(rec.Notes, Note{Kind: n.Kind, Call: n.Call, Attempt: n.Attempt, Due: microTime(n.Due), By: n.By, Text: n.Text, Failure: fromFailure(n.Failure)})

@@ -76,6 +76,7 @@ type run struct {
 	drifted       bool
 	outcomes      int64
 	calls         int
+	asks          int              // updates accepted
 	ends          map[string]int64 // next offsets of streams, nil until needed
 	turns         int
 }
@@ -155,29 +156,32 @@ type callSpec struct {
 	input      json.RawMessage // plain
 	opts       any
 	step       *resolved // instead of opts, of a step
+	headers    json.RawMessage
+	refused    *journal.Failure // it is not made, and this is recorded
 	ask        *journal.Ask
 }
 
 // future is an open call.
 type future struct {
-	run    *run
-	ctx    context.Context // whose cancel reaches the call
-	spec   callSpec
-	id     string
-	seq    int
-	done   bool
-	given  bool // given up: no outcome will come
-	asked  bool // cancel was asked
-	began  bool // child: started
-	value  json.RawMessage
-	addr   Ref // child
-	fail   *journal.Failure
-	by     string
-	note   string
-	at     int64
-	order  int64 // place among all outcomes of the run
-	then   func()
-	cancel cancelMode
+	run     *run
+	ctx     context.Context // whose cancel reaches the call
+	spec    callSpec
+	id      string
+	seq     int
+	done    bool
+	given   bool // given up: no outcome will come
+	asked   bool // cancel was asked
+	began   bool // child: started
+	refused bool // fail says why
+	value   json.RawMessage
+	addr    Ref // child
+	fail    *journal.Failure
+	by      string
+	note    string
+	at      int64
+	order   int64 // place among all outcomes of the run
+	then    func()
+	cancel  cancelMode
 }
 
 // cancelMode is what the end of its scope does to a call.
@@ -212,7 +216,7 @@ func newRun(ent *entry, row *journal.Run, def *workflowDef) (*run, error) {
 	for _, c := range r.cfg.Replies {
 		r.answered(&journal.Reply{ID: c.ID, Payload: c.Payload, Failure: c.Failure})
 	}
-	base := r.ex.propagate(context.Background(), &r.cfg)
+	base := r.ex.propagate(context.Background(), &r.cfg, r.cfg.Headers)
 	r.ctx, r.root = newScope(base, r, time.Time{})
 	return r, nil
 }
@@ -240,14 +244,13 @@ func (r *run) stop(kind, text string) {
 // the history has: it was checked when it was made, and what is defined or
 // allowed today does not matter to it.
 //
-// A call that was refused when it was made left nothing: the one that came
-// after it has its id. So kind, name and input (where it is given) must fit.
-func (r *run) recorded(kind, name string, in json.RawMessage) bool {
+// That includes a call that was refused then.
+func (r *run) recorded(kind, name string) bool {
 	if !r.replaying || len(r.expect) == 0 {
 		return false
 	}
 	w := r.expect[0]
-	return w.ID == r.cur.path+"/"+strconv.Itoa(r.cur.ordinal+1) && w.Kind == kind && w.Name == name && (in == nil || w.Digest == digest(in))
+	return w.ID == r.cur.path+"/"+strconv.Itoa(r.cur.ordinal+1) && w.Kind == kind && w.Name == name
 }
 
 // issue makes a call in the current coroutine. In a replay it is held against
@@ -272,6 +275,10 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 			r.drifted = true
 		}
 		f.spec.due = want.Due
+		if want.Refused != nil {
+			f.done, f.refused, f.fail = true, true, want.Refused
+			return f
+		}
 		if spec.kind == kindSideEffect {
 			f.done = true
 			f.value = r.open1(want.Payload)
@@ -283,6 +290,14 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 	jc := &journal.Call{ID: f.id, Kind: spec.kind, Name: spec.name, Due: spec.due}
 	if spec.input != nil {
 		jc.Digest = digest(spec.input)
+	}
+	if spec.refused != nil {
+		jc.Refused = spec.refused
+		f.done, f.refused, f.fail = true, true, spec.refused
+		r.turn.entry.Calls = append(r.turn.entry.Calls, jc)
+		return f
+	}
+	if spec.input != nil {
 		p, err := r.ex.seal(spec.input)
 		if err != nil {
 			r.stop("payload", fmt.Sprintf("the codec cannot encode the input of %s %q: %v", spec.kind, spec.name, err))
@@ -292,6 +307,7 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 	if spec.kind == kindStep || spec.kind == kindChild {
 		jc.Key = effectKey(r.row.Scope, f.id)
 	}
+	jc.Headers = spec.headers
 	switch {
 	case spec.step != nil:
 		jc.Options = spec.step.json

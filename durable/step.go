@@ -210,23 +210,38 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		})}
 	}
 	r := e.run
-	var spec *resolved
-	if !r.recorded(kindStep, s.def.name, raw) {
-		if s.function(r.ent) == nil {
-			return fail(fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined))
-		}
-		if err := r.ex.checkSize(len(raw), "the input of step", s.def.name); err != nil {
-			return fail(err)
-		}
-		if spec, err = r.ex.policy(s.def, &s.opts, s.varied); err != nil {
-			return fail(fmt.Errorf("step %q: %w", s.def.name, err))
-		}
+	spec := callSpec{kind: kindStep, name: s.def.name, input: raw}
+	var no error
+	if !r.recorded(kindStep, s.def.name) {
+		spec.step, no = s.allowed(r, raw)
+		spec.headers = r.ex.headers(ctx, &r.cfg)
 	}
-	f := r.issue(ctx, callSpec{kind: kindStep, name: s.def.name, input: raw, step: spec})
+	f, err := r.offer(ctx, spec, no)
+	if err != nil {
+		return fail(err)
+	}
 	if s.opts.Abandon {
 		f.cancel = cancelDrops
 	}
 	return &Future[Out]{f: f}
+}
+
+// allowed reports why a call of the step is refused now, or how it is made.
+func (s *Step[In, Out]) allowed(r *run, raw json.RawMessage) (*resolved, error) {
+	if s.function(r.ent) == nil {
+		return nil, fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined)
+	}
+	if err := r.ex.checkSize(len(raw), "the input of step", s.def.name); err != nil {
+		return nil, err
+	}
+	if err := r.room(); err != nil {
+		return nil, fmt.Errorf("step %q: %w", s.def.name, err)
+	}
+	p, err := r.ex.policy(s.def, &s.opts, s.varied)
+	if err != nil {
+		return nil, fmt.Errorf("step %q: %w", s.def.name, err)
+	}
+	return p, nil
 }
 
 // function is what the step does on the engine of a run; nil means none.

@@ -124,6 +124,10 @@ func (e *entry) admit(r *run, in *incoming) bool {
 			in.done(nil)
 			return false
 		}
+		if err := e.full(ev); err != nil {
+			in.done(err)
+			return false
+		}
 	case journal.Done, journal.Fired, journal.Running:
 		if f := r.open[ev.Call]; f == nil || f.began && ev.Kind == journal.Running {
 			in.done(nil) // given up meanwhile, or told before
@@ -154,6 +158,10 @@ func (e *entry) admit(r *run, in *incoming) bool {
 				sentinel = ErrBadInput
 			}
 			in.done(refuse(sentinel, ref, "update %q of run %v was rejected: %v", ev.Name, ref, err).err())
+			return false
+		}
+		if e.ex.opts.Portable && r.asks >= PortableUpdates {
+			in.done(refuse(ErrLimit, ref, "run %v has had %d updates, which is the portable limit: its workflow should continue as new before", ref, r.asks).err())
 			return false
 		}
 		e.awaitReply(ev.ID, in)
@@ -246,7 +254,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		e.closing(t, false)
 		e.putAway()
 		err = fmt.Errorf("run %v: %w", refOf(e.row), err)
-		e.asking = nil
+		e.asking, e.signals = nil, -1
 		ackAll(taken, err)
 		ackAll(rest, err)
 		return
@@ -333,7 +341,7 @@ func (e *entry) report(t *turn) {
 		e.observe(e.row, Observation{Kind: "wait.ended", Call: id})
 	}
 	for _, c := range t.entry.Calls {
-		if c.Kind != kindSideEffect {
+		if !c.Settled() {
 			e.observe(e.row, Observation{Kind: "wait.started", Call: c.ID, Wait: c.Kind, Name: c.Name})
 		}
 	}
@@ -424,6 +432,10 @@ func (e *entry) store(ins []*incoming) {
 			in.done(nil)
 			continue
 		default:
+			if err := e.full(in.ev); err != nil {
+				in.done(err)
+				continue
+			}
 			in.ev.At = ent.At
 			kind = journal.KindEvent
 			ent.Events = append(ent.Events, in.ev)
@@ -452,6 +464,7 @@ func (e *entry) store(ins []*incoming) {
 	}
 	if err != nil {
 		ex.log.Error("an event could not be stored", "run_id", row.RunID, "error", err)
+		e.signals = -1
 		for _, in := range taken {
 			if in.ev != nil {
 				if c := e.open[in.ev.Call]; c != nil {

@@ -182,9 +182,7 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 				var again *continueError
 				switch {
 				case errors.As(err, &again):
-					if raw, err = encode(again.in); err != nil {
-						return nil, fmt.Errorf("continue as new: %w", err)
-					}
+					raw = again.in
 				case err != nil:
 					return nil, &RunError{WorkflowID: w.name, State: Failed, Err: toError(err)}
 				default:
@@ -204,14 +202,20 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 	r := e.run
 	def := r.ex.defs.wfs[w.name]
 	opts := childSpec{}
-	if !r.recorded(kindChild, w.name, raw) {
+	var no error
+	var headers json.RawMessage
+	if !r.recorded(kindChild, w.name) {
 		if def == nil {
-			return nil, fmt.Errorf("child workflow %q: %w", w.name, ErrNotDefined)
+			no = fmt.Errorf("child workflow %q: %w", w.name, ErrNotDefined)
+		} else {
+			opts.Timeout = def.opts.Timeout.Microseconds()
+			if no = r.ex.checkSize(len(raw), "the input of workflow", w.name); no == nil {
+				if no = r.room(); no != nil {
+					no = fmt.Errorf("child workflow %q: %w", w.name, no)
+				}
+			}
 		}
-		if err := r.ex.checkSize(len(raw), "the input of workflow", w.name); err != nil {
-			return nil, err
-		}
-		opts.Timeout = def.opts.Timeout.Microseconds()
+		headers = r.ex.headers(ctx, &r.cfg)
 	}
 	if o != nil {
 		opts.ID, opts.ParentClose, opts.Tags = o.ID, o.ParentClose, o.Tags
@@ -219,7 +223,10 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 			opts.Timeout = o.Timeout.Microseconds()
 		}
 	}
-	f := r.issue(ctx, callSpec{kind: kindChild, name: w.name, input: raw, opts: opts})
+	f, err := r.offer(ctx, callSpec{kind: kindChild, name: w.name, input: raw, opts: opts, headers: headers}, no)
+	if err != nil {
+		return nil, err
+	}
 	return &Child[Out]{Future: Future[Out]{f: f}}, nil
 }
 
@@ -253,7 +260,7 @@ func runFailure(row *journal.Run) *journal.Failure {
 
 // continueError is what ContinueAsNew returns.
 type continueError struct {
-	in any
+	in json.RawMessage
 }
 
 func (*continueError) Error() string {
@@ -264,7 +271,26 @@ func (*continueError) Error() string {
 // and starts another one of the same workflow in its place, with a fresh
 // history: same workflow id, unread signals and their ids carried over, the
 // chain's result is the last run's. It is how a run lives for ever.
-func ContinueAsNew(in any) error { return &continueError{in} }
+//
+// In a workflow the call itself looks whether that will be possible: where the
+// input does not fit the workflow's type, or is with the unread signals over
+// the size limit, it returns [ErrBadInput] or [ErrTooLarge] instead, and the
+// code may do something about it and go on. Whoever just returns the error
+// fails the run with it. Signals that come later are carried in any case.
+func ContinueAsNew(in any) error {
+	raw, err := encode(in)
+	if err != nil {
+		return fmt.Errorf("continue as new: %w", err)
+	}
+	if c, ok := coroutines.Load(getg()); ok {
+		if r := c.(*coroutine).run; r.holder.Load() == getg() && !r.unwinding.Load() && !r.reading && !panicking() {
+			if err := r.allow(r.ctx, journal.Continue, r.def.name, func() error { return r.mayContinue(raw) }); err != nil {
+				return err
+			}
+		}
+	}
+	return &continueError{raw}
+}
 
 // --- JSON at the edge
 

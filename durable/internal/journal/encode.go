@@ -32,7 +32,10 @@ func (e *Entry) appendJSON(b []byte) ([]byte, error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = c.appendJSON(b)
+			var err error
+			if b, err = c.appendJSON(b); err != nil {
+				return nil, err
+			}
 		}
 		b = append(b, ']')
 	}
@@ -71,7 +74,7 @@ func (ev *Event) appendJSON(b []byte) ([]byte, error) {
 	return append(ev.Span.appendTo(b), '}'), nil
 }
 
-func (c *Call) appendJSON(b []byte) []byte {
+func (c *Call) appendJSON(b []byte) ([]byte, error) {
 	b = append(b, `{"id":`...)
 	b = appendString(b, c.ID)
 	b = append(b, `,"k":`...)
@@ -83,7 +86,17 @@ func (c *Call) appendJSON(b []byte) []byte {
 	if len(c.Options) > 0 {
 		b = append(append(b, `,"o":`...), c.Options...)
 	}
-	return append(c.Span.appendTo(b), '}')
+	if len(c.Headers) > 0 {
+		b = append(append(b, `,"h":`...), c.Headers...)
+	}
+	if c.Refused != nil {
+		f, err := json.Marshal(c.Refused)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(b, `,"no":`...), f...)
+	}
+	return append(c.Span.appendTo(b), '}'), nil
 }
 
 func (s *span) appendTo(b []byte) []byte {

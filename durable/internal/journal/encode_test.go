@@ -14,7 +14,7 @@ func entries() []*Entry {
 	return []*Entry{
 		{},
 		{At: 5, Events: []*Event{{Kind: Started, At: 4, Name: "wf", By: odd, Trace: "00-1", Payload: Payload("{}")}, {Kind: Done, Ref: 7, Index: 1, Call: "0/1"}}},
-		{Calls: []*Call{{ID: "0/1", Kind: Step, Name: odd, Digest: "d", Due: 9, Key: "k", Options: json.RawMessage(`{"timeout":1}`), Payload: Payload("[1]")}, {ID: "0/2", Kind: Timer}}},
+		{Calls: []*Call{{ID: "0/9", Kind: Step, Headers: json.RawMessage(`{"a":"b"}`), Refused: f}, {ID: "0/1", Kind: Step, Name: odd, Digest: "d", Due: 9, Key: "k", Options: json.RawMessage(`{"timeout":1}`), Payload: Payload("[1]")}, {ID: "0/2", Kind: Timer}}},
 		{Events: []*Event{{Kind: Done, Call: "0/1", ID: "i", Attempt: 3, Failure: f}}, Closed: []string{"0/2"}, Stops: []string{"0/3"}, Marks: []*Mark{{"m", -1}},
 			Replies: []*Reply{{ID: "u", Payload: Payload("7")}}, Notes: []*Note{{Kind: "attempt", Call: "0/1", Failure: f}}, Waits: []Wait{{"signal", "s"}},
 			End: &End{State: "failed", Failure: f, Payload: Payload("null")}},

@@ -25,6 +25,11 @@ const (
 	Question   = "question"
 	Callback   = "callback"
 	SideEffect = "side_effect"
+
+	// Recorded only where they were refused.
+	Continue = "continue" // as new
+	Append   = "append"   // to a stream
+	PutBlob  = "put_blob"
 )
 
 // Event kinds.
@@ -77,9 +82,14 @@ type Call struct {
 	Due     int64           `json:"due,omitempty"` // timer, expiry of a question
 	Key     string          `json:"key,omitempty"` // effect key
 	Options json.RawMessage `json:"o,omitempty"`   // resolved when issued
+	Headers json.RawMessage `json:"h,omitempty"`   // of propagators, where they are not the run's own
+	Refused *Failure        `json:"no,omitempty"`  // the call was refused at once: nothing was sent
 	Span    *span           `json:"p,omitempty"`
 	Payload Payload         `json:"-"`
 }
+
+// Settled reports whether the call had its outcome as soon as it was made.
+func (c *Call) Settled() bool { return c.Kind == SideEffect || c.Refused != nil }
 
 // Mark is the recorded answer to a change id (package durable, Version).
 type Mark struct {
