@@ -348,6 +348,9 @@ func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, []jo
 					end(ev.Call)
 				}
 			}
+			if c := byID[ev.Call]; c != nil && ev.Kind == journal.Running {
+				c.began = true
+			}
 		}
 		for _, c := range ent.Calls {
 			if c.Settled() {
@@ -410,43 +413,37 @@ func (ex *executor) recover(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
+	unfinished := map[int64]bool{}
 	for _, row := range rows {
 		open, pend, _, err := openCalls(ex.st, row)
 		if err != nil {
 			return fmt.Errorf("recover: %w", err)
 		}
-		e := ex.admitRun(row, pend)
-		for _, oc := range open {
-			if oc.beat, err = openJSON(ex.opts.Codec, oc.beat); err != nil {
-				oc.beat = nil
-			}
-			e.open[oc.call.ID] = oc
-		}
+		e := ex.present(row.RID)
+		e.fill(row, open, pend)
 		all, opens = append(all, e), append(opens, open)
+		unfinished[row.RID] = true
 	}
+	ex.unfinished = len(all)
 	if err := ex.countDeaths(all, opens); err != nil {
 		return err
 	}
 	for i, e := range all {
-		open, row, pend, poisoned := opens[i], e.row, len(e.pend), e.poisoned()
-		if row.Parent != 0 && ex.entry(row.Parent) == nil {
-			ex.closeChild(e, e.cfg.ParentClose)
-		}
-		if len(row.Problem) > 0 && !poisoned || pend > 0 && len(row.Paused) == 0 {
-			ex.nudge(e)
-		}
-		if len(open) > 0 {
-			ex.deliver(e, &incoming{ctl: func(e *entry) {
-				if e.poisoned() {
-					return
+		open, orphan := opens[i], e.row.Parent != 0 && !unfinished[e.row.Parent]
+		ex.deliver(e, &incoming{ctl: func(e *entry) {
+			if orphan {
+				ex.closeChild(e, e.cfg.ParentClose)
+			}
+			if e.poisoned() {
+				return
+			}
+			e.tryAgain()
+			for _, oc := range open {
+				if e.open[oc.call.ID] == oc {
+					e.relaunch(oc)
 				}
-				for _, oc := range open {
-					if e.open[oc.call.ID] == oc {
-						e.relaunch(oc)
-					}
-				}
-			}})
-		}
+			}
+		}})
 	}
 	return nil
 }

@@ -45,29 +45,32 @@ type executor struct {
 	idlers   atomic.Int64
 	left     atomic.Int64 // attempts left behind
 
-	mu       sync.Mutex // guards what follows
-	entries  map[int64]*entry
-	byRun    map[string]*entry // by run id
-	byID     map[string]*entry // by workflow id
-	starting map[string]chan struct{}
-	nextRID  int64
-	stopping bool
-	awake    entryList // idle awake entries, oldest first
-	busy     entryList // those whose loop is at work
-	watchers map[watched]chan struct{}
-	rouse    chan struct{} // wakes the watchdog when there is something to watch
-	watching bool          // the watchdog is awake
+	mu         sync.Mutex        // guards what follows
+	entries    map[int64]*entry  // by number; see index.go
+	byRun      map[string]*entry // by run id, of those that are loaded
+	byID       map[string]*entry // by workflow id
+	sleepers   map[int64]*timer  // of runs without an entry
+	unfinished int
+	starting   map[string]chan struct{}
+	nextRID    int64
+	stopping   bool
+	awake      entryList // idle awake entries, oldest first
+	busy       entryList // those whose loop is at work
+	watchers   map[watched]chan struct{}
+	rouse      chan struct{} // wakes the watchdog when there is something to watch
+	watching   bool          // the watchdog is awake
 }
 
-// entry is an unfinished run in the executor's index. While the run waits it
-// is all there is of it in memory.
+// entry is an unfinished run in the executor's index.
 type entry struct {
 	ex   *executor
+	rid  int64
 	cfg  *runConfig
-	work task       // loop, as a value
-	mu   sync.Mutex // guards in, done, busy and row
-	row  *journal.Run
-	busy bool // a loop is at work
+	work task         // loop, as a value
+	mu   sync.Mutex   // guards in, done, busy, gone and row
+	row  *journal.Run // nil: not loaded yet
+	busy bool         // a loop is at work
+	gone bool         // not in the index any more
 	in   []*incoming
 	done []*incoming // what in was before, for its space
 	link entryLink   // guarded by executor.mu
@@ -78,6 +81,7 @@ type entry struct {
 	pend     []pending              // stored, not applied
 	startA   int64                  // delayed start
 	signals  int                    // that reached the run so far; negative: not counted
+	starting *timer                 // of a delayed start
 	deadline *timer                 // run timeout
 	retry    bool                   // try a blocked run again
 	launched []task                 // attempts that the loop lets go when it has committed
@@ -92,7 +96,7 @@ type entry struct {
 type incoming struct {
 	ev     *journal.Event
 	note   *journal.Note
-	ctl    func(e *entry)
+	ctl    func(e *entry)              // on the loop, with the run's entry; ack is called only if the run can't be read
 	ask    *journal.Ask                // changed with ev
 	ack    func(err error)             // once it is durable, or refused; may be nil
 	answer func(*journal.Reply, error) // of an update, instead of ack
@@ -115,6 +119,7 @@ type openCall struct {
 	attempt int   // attempts that are over or at work
 	sent    bool  // at most once: the intent to send it is on disk
 	stop    bool  // cancel was asked
+	began   bool  // child: its start is on record
 	over    bool  // its outcome is stored, but not applied yet
 	closing bool  // the turn that is being committed closes it
 	held    bool  // this program does not define the step
@@ -132,7 +137,7 @@ type openCall struct {
 func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Options) (Backend, error) {
 	ex := &executor{
 		st: st, defs: defs, timers: newTimers(), log: slog.Default(),
-		entries: map[int64]*entry{}, byRun: map[string]*entry{}, byID: map[string]*entry{}, starting: map[string]chan struct{}{},
+		entries: map[int64]*entry{}, byRun: map[string]*entry{}, byID: map[string]*entry{}, sleepers: map[int64]*timer{}, starting: map[string]chan struct{}{},
 		watchers: map[watched]chan struct{}{}, rouse: make(chan struct{}, 1),
 	}
 	ex.pace = pace.Of(ctx)
@@ -259,13 +264,6 @@ func (ex *executor) work(fn func()) bool {
 	return true
 }
 
-// entry finds an unfinished run by its number; nil if there is none.
-func (ex *executor) entry(rid int64) *entry {
-	ex.mu.Lock()
-	defer ex.mu.Unlock()
-	return ex.entries[rid]
-}
-
 // deliver puts something into an entry's inbox and sees to it that a loop is
 // at work. A nil entry takes nothing.
 func (ex *executor) deliver(e *entry, in ...*incoming) {
@@ -281,6 +279,11 @@ func (ex *executor) deliver(e *entry, in ...*incoming) {
 // with, or nil where one is at work.
 func (ex *executor) hand(e *entry, in ...*incoming) task {
 	e.mu.Lock()
+	for e.gone {
+		e.mu.Unlock()
+		e = ex.present(e.rid)
+		e.mu.Lock()
+	}
 	e.in = append(e.in, in...)
 	if e.busy {
 		e.mu.Unlock()
@@ -289,6 +292,13 @@ func (ex *executor) hand(e *entry, in ...*incoming) task {
 	e.busy = true
 	e.mu.Unlock()
 	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	return ex.begin(e)
+}
+
+// begin gives the loop of an entry that has just become busy. The caller holds
+// ex.mu.
+func (ex *executor) begin(e *entry) task {
 	if !ex.watching {
 		ex.watching = true
 		select {
@@ -301,7 +311,6 @@ func (ex *executor) hand(e *entry, in ...*incoming) task {
 	// A loop may begin while the executor stops: outcomes of steps are still
 	// to be recorded. Close waits for the steps first.
 	ex.loops.Add(1)
-	ex.mu.Unlock()
 	return e.work
 }
 
@@ -320,16 +329,27 @@ func (e *entry) loop() task {
 			batch, e.in = batch[:1], append(e.in, batch[1:]...)
 		}
 		if len(batch) == 0 {
-			next := e.letGo(true)
-			e.busy = false
-			if e.run == nil {
-				e.in = nil // it may wait for long
+			due, dormant := e.dormant()
+			if !dormant {
+				next := e.letGo(true)
+				e.busy = false
+				e.mu.Unlock()
+				e.ex.rest(e)
+				return next
 			}
 			e.mu.Unlock()
-			e.ex.rest(e)
-			return next
+			if e.ex.retire(e, due) {
+				return nil
+			}
+			continue
 		}
 		e.mu.Unlock()
+		if e.row == nil {
+			if err := e.load(); err != nil {
+				e.unloaded(batch, err)
+				continue
+			}
+		}
 		e.letGo(false)
 		for from := 0; from < len(batch); {
 			to := from
@@ -581,10 +601,5 @@ func (ex *executor) leftBehind(a *attempt) {
 func (ex *executor) cameBack(a *attempt, err error) {
 	ex.left.Add(-1)
 	n := &journal.Note{Kind: "dropped", Call: a.info.Call, Attempt: a.info.Attempt, Text: "it returned after it had been given up", Failure: toFailure(toError(err))}
-	ex.work(func() {
-		ex.mu.Lock()
-		e := ex.byRun[a.info.RunID]
-		ex.mu.Unlock()
-		ex.deliver(e, &incoming{note: n})
-	})
+	ex.work(func() { ex.deliver(a.ent, &incoming{note: n}) })
 }

@@ -129,6 +129,7 @@ func (e *entry) addNext(tx *journal.Tx, r *run, pend []pending, now int64) error
 	tx.Writes = append(tx.Writes, journal.Write{New: true, Run: next, Row: jr})
 	r.nextEvents = first.Events
 	r.nextRow = jr
+	r.follow = e.ex.reserve(next.RID)
 	return nil
 }
 
@@ -136,10 +137,6 @@ func (e *entry) addNext(tx *journal.Tx, r *run, pend []pending, now int64) error
 func (e *entry) over(r *run, rest []*incoming) {
 	ex := e.ex
 	row := e.row
-	var follow *entry
-	if r != nil && r.next != nil {
-		follow = ex.admitRun(r.next, pendOf(r.nextRow, r.nextEvents))
-	}
 	ex.drop(e)
 	for id, c := range e.open {
 		if c.call.Kind == kindChild {
@@ -155,29 +152,18 @@ func (e *entry) over(r *run, rest []*incoming) {
 		delete(e.asking, id)
 	}
 	e.deadline.stop()
+	e.starting.stop()
 	e.putAway()
 	state := State(row.State)
 	e.observe(row, Observation{Kind: "run.ended", State: state, Err: fromFailure(row.Failure)})
-	if follow != nil {
-		ex.deliver(follow, &incoming{ctl: func(e *entry) { e.turn(nil) }})
-		ex.deliver(follow, rest...)
+	if r != nil && r.next != nil {
+		ex.deliver(r.follow, rest...)
+		ex.admit(r.follow, r.next, pendOf(r.nextRow, r.nextEvents))
 		return
 	}
 	ackAll(rest, finishedError(row))
 	if row.Parent != 0 {
 		ex.tellParent(row)
-	}
-}
-
-// drop takes an ended run out of the index.
-func (ex *executor) drop(e *entry) {
-	row := e.rowNow()
-	ex.mu.Lock()
-	defer ex.mu.Unlock()
-	delete(ex.entries, row.RID)
-	delete(ex.byRun, row.RunID)
-	if ex.byID[row.WorkflowID] == e {
-		delete(ex.byID, row.WorkflowID)
 	}
 }
 
@@ -196,29 +182,6 @@ func configOf(row *journal.Run) *runConfig {
 		_ = json.Unmarshal(row.Config, cfg)
 	}
 	return cfg
-}
-
-// admitRun puts an unfinished run into the index.
-func (ex *executor) admitRun(row *journal.Run, pend []pending) *entry {
-	e := &entry{ex: ex, row: row, cfg: configOf(row), open: map[string]*openCall{}, pend: pend, signals: -1}
-	e.work = e.loop
-	e.startA = e.cfg.StartAt
-	if row.Deadline > 0 {
-		e.deadline = ex.timers.add(row.Deadline, func() {
-			ex.deliver(e, &incoming{ctl: func(e *entry) {
-				e.finishNow(TimedOut, &journal.Failure{Type: "timeout", Kind: "timeout", Message: "the run's timeout ran out"}, "", "")
-			}})
-		})
-	}
-	if e.startA > time.Now().UnixMicro() {
-		ex.timers.add(e.startA, func() { ex.nudge(e) })
-	}
-	ex.mu.Lock()
-	ex.entries[row.RID] = e
-	ex.byRun[row.RunID] = e
-	ex.byID[row.WorkflowID] = e
-	ex.mu.Unlock()
-	return e
 }
 
 // finishNow ends a run without its code: terminated, timed out.
@@ -281,9 +244,10 @@ func (ex *executor) childOf(parent *journal.Run, call string) *entry {
 	if err != nil {
 		return nil
 	}
-	ex.mu.Lock()
-	defer ex.mu.Unlock()
-	return ex.entries[row.RID]
+	if State(row.State).Done() {
+		return nil
+	}
+	return ex.entry(row.RID)
 }
 
 func (ex *executor) closeChild(child *entry, policy ParentClose) {
@@ -298,13 +262,7 @@ func (ex *executor) closeChild(child *entry, policy ParentClose) {
 
 // tellParent gives the outcome of a child to its parent.
 func (ex *executor) tellParent(row *journal.Run) {
-	ex.mu.Lock()
-	parent := ex.entries[row.Parent]
-	ex.mu.Unlock()
-	if parent == nil {
-		return
-	}
-	ex.deliver(parent, ex.childOutcome(row)...)
+	ex.deliver(ex.entry(row.Parent), ex.childOutcome(row)...)
 }
 
 // childStarted tells a parent its child's address.

@@ -79,9 +79,9 @@ func (ex *executor) checkRequest(req *Request) error {
 	return ex.checkSize(n, "the payload of", string(req.Op)+" "+req.Name)
 }
 
-// target finds the unfinished run that a request is for: a run id follows the
-// chain to its end.
-func (ex *executor) target(req *Request) (*entry, *Reply) {
+// target finds the unfinished run that a request is for, and how it stood: a
+// run id follows the chain to its end.
+func (ex *executor) target(req *Request) (*entry, *journal.Run, *Reply) {
 	ref := req.Ref
 	for range 1000 {
 		ex.mu.Lock()
@@ -93,27 +93,26 @@ func (ex *executor) target(req *Request) (*entry, *Reply) {
 		if e != nil {
 			row := e.rowNow()
 			if ref.WorkflowID != "" && row.WorkflowID != ref.WorkflowID || req.Actor.Owner != "" && row.Owner != req.Actor.Owner {
-				return nil, refuse(ErrNotFound, ref, "run %v: not found; list the runs to see which there are", ref)
+				return nil, nil, refuse(ErrNotFound, ref, "run %v: not found; list the runs to see which there are", ref)
 			}
 			if e.stuck() && req.Op != opTerminate {
 				p := &Problem{Kind: "deadlock", Text: "its code does not come back from outside of durable, so it takes nothing; describe it to see where, terminate it, or wait"}
 				b := &BlockedError{WorkflowID: row.WorkflowID, RunID: row.RunID, Problem: *p}
-				return nil, &Reply{Err: &ReplyError{Code: "blocked", Message: b.Error(), Ref: refOf(row), State: Running, Problem: p}}
+				return nil, nil, &Reply{Err: &ReplyError{Code: "blocked", Message: b.Error(), Ref: refOf(row), State: Running, Problem: p}}
 			}
-			return e, nil
+			return e, row, nil
 		}
 		row, no := findRun(ex.st, ref, req.Actor)
 		if no != nil {
-			return nil, no
+			return nil, nil, no
+		}
+		if !State(row.State).Done() {
+			return ex.entry(row.RID), row, nil
 		}
 		if State(row.State) != Continued {
-			if !State(row.State).Done() {
-				time.Sleep(time.Millisecond) // it is being put into the index
-				continue
-			}
 			no := refuse(ErrFinished, refOf(row), "run %v has ended (%s); start a new one", refOf(row), row.State)
 			no.Err.State = State(row.State)
-			return nil, no
+			return nil, nil, no
 		}
 		// Jump to the end of the chain, unless the id has another run now.
 		ref = Ref{row.WorkflowID, row.Next}
@@ -121,7 +120,7 @@ func (ex *executor) target(req *Request) (*entry, *Reply) {
 			ref = refOf(newest)
 		}
 	}
-	return nil, refuse(ErrNotFound, ref, "run %v: its chain has no end", ref)
+	return nil, nil, refuse(ErrNotFound, ref, "run %v: its chain has no end", ref)
 }
 
 // ask delivers something to a run and waits for what becomes of it.
@@ -174,20 +173,19 @@ func settle(ref Ref, err error) (*Reply, error) {
 
 // control carries out a control operation on the run's loop.
 func (ex *executor) control(ctx context.Context, req *Request, fn func(e *entry) error) (*Reply, error) {
-	e, no := ex.target(req)
+	e, row, no := ex.target(req)
 	if no != nil {
 		return no, nil
 	}
 	ch := make(chan error, 1)
-	ex.deliver(e, &incoming{ctl: func(e *entry) {
+	ex.deliver(e, &incoming{ack: func(err error) { tell(ch, err) }, ctl: func(e *entry) {
 		if State(e.row.State).Done() {
-			ch <- finishedError(e.row)
+			tell(ch, finishedError(e.row))
 			return
 		}
 		tell(ch, fn(e))
 	}})
-	ref := refOf(e.rowNow())
-	return settle(ref, ex.waitErr(ctx, ch))
+	return settle(refOf(row), ex.waitErr(ctx, ch))
 }
 
 func cancelEvent(by, why string) *incoming {
@@ -300,11 +298,10 @@ func (e *entry) clearProblem(*Request) error {
 // signal puts a signal into the run's mailbox.
 func (ex *executor) signal(ctx context.Context, req *Request) (*Reply, error) {
 	for {
-		e, no := ex.target(req)
+		e, row, no := ex.target(req)
 		if no != nil {
 			return ex.already(req, no), nil
 		}
-		row := e.rowNow()
 		ref := refOf(row)
 		if no := ex.accepts(row, KindSignal, req.Name, ref); no != nil {
 			return no, nil
@@ -374,11 +371,10 @@ func (ex *executor) accepts(row *journal.Run, kind Kind, name string, ref Ref) *
 // update sends an update and waits for its answer.
 func (ex *executor) update(ctx context.Context, req *Request) (*Reply, error) {
 	for {
-		e, no := ex.target(req)
+		e, row, no := ex.target(req)
 		if no != nil {
 			return ex.already(req, no), nil
 		}
-		row := e.rowNow()
 		ref := refOf(row)
 		if no := ex.accepts(row, KindUpdate, req.Name, ref); no != nil {
 			return no, nil
@@ -437,10 +433,10 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 	if err != nil {
 		return storeFailed(Ref{}, err), nil
 	}
-	e := ex.entry(ask.RID)
-	if e == nil {
+	if ask.State != "open" {
 		return closedQuestion(ask, req), nil
 	}
+	e := ex.entry(ask.RID)
 	if def, ok := ex.defs.defs[defKey{KindQuestion, ask.Name}].(answerChecker); ok {
 		if err := def.checkAnswer(req.Payload); err != nil {
 			return refuse(ErrBadInput, Ref{}, "answer to question %q: %v", ask.Name, err), nil
@@ -455,16 +451,16 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 	}
 	ch := make(chan error, 1)
 	var no *Reply
-	ex.deliver(e, &incoming{ctl: func(e *entry) {
+	ex.deliver(e, &incoming{ack: func(err error) { tell(ch, err) }, ctl: func(e *entry) {
 		now, err := ex.st.Ask(req.Name)
 		if err != nil {
-			ch <- err
+			tell(ch, err)
 			return
 		}
 		oc := e.open[ask.Call]
 		if oc == nil || oc.over || now.State != "open" {
 			no = closedQuestion(now, req)
-			ch <- nil
+			tell(ch, nil)
 			return
 		}
 		c := *now
@@ -478,7 +474,11 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 	if err == nil && no != nil {
 		return no, nil
 	}
-	return settle(refOf(e.rowNow()), err)
+	row, no := findRun(ex.st, Ref{RunID: ask.ID[:len(ask.ID)-len(ask.Call)-1]}, req.Actor)
+	if no != nil {
+		return no, nil
+	}
+	return settle(refOf(row), err)
 }
 
 // closedQuestion is the reply to an answer that comes too late.
@@ -502,29 +502,26 @@ func closedQuestion(ask *journal.Ask, req *Request) *Reply {
 // complete keeps or breaks a callback's promise.
 func (ex *executor) complete(ctx context.Context, req *Request) (*Reply, error) {
 	runID, call, secret, ok := splitToken(req.Name)
-	ex.mu.Lock()
-	e := ex.byRun[runID]
-	ex.mu.Unlock()
 	bad := refuse(ErrNotFound, Ref{}, "callback: the token is not known")
 	if !ok {
 		return bad, nil
 	}
-	if e == nil {
-		if row, err := ex.st.Find("", runID); err == nil && rightToken(row, call, secret) {
-			return refuse(ErrFinished, refOf(row), "callback: run %v has ended (%s)", refOf(row), row.State), nil
-		}
+	row, err := ex.st.Find("", runID)
+	switch {
+	case errors.Is(err, journal.ErrNotFound), err == nil && !rightToken(row, call, secret):
 		return bad, nil
-	}
-	if !rightToken(e.rowNow(), call, secret) {
-		return bad, nil
+	case err != nil:
+		return storeFailed(Ref{}, err), nil
+	case State(row.State).Done():
+		return refuse(ErrFinished, refOf(row), "callback: run %v has ended (%s)", refOf(row), row.State), nil
 	}
 	p, err := ex.seal(req.Payload)
 	if err != nil {
 		return nil, err
 	}
 	ch := make(chan error, 1)
-	ref := refOf(e.rowNow())
-	ex.deliver(e, &incoming{ctl: func(e *entry) {
+	ref := refOf(row)
+	ex.deliver(ex.entry(row.RID), &incoming{ack: func(err error) { tell(ch, err) }, ctl: func(e *entry) {
 		oc := e.open[call]
 		if oc == nil || oc.over {
 			ch <- refuse(ErrAnswered, ref, "callback: it was completed before, or its run does not wait for it any more").err()
@@ -563,7 +560,7 @@ func (ex *executor) putBlob(ctx context.Context, req *Request) (*Reply, error) {
 func (ex *executor) health() *Reply {
 	h := &Health{OK: true, Role: "executor", Steps: int(ex.atWork.Load()), Queued: int(ex.queued.Load())}
 	ex.mu.Lock()
-	h.Running = len(ex.entries)
+	h.Running = ex.unfinished
 	h.Awake = ex.awake.n + ex.busy.n
 	if ex.stopping {
 		h.OK, h.Text = false, "the engine is closed"
@@ -574,7 +571,7 @@ func (ex *executor) health() *Reply {
 	}
 	ex.mu.Unlock()
 	for _, e := range all {
-		if len(e.rowNow().Problem) > 0 {
+		if row := e.rowNow(); row != nil && len(row.Problem) > 0 {
 			h.Blocked++
 		}
 	}

@@ -18,7 +18,7 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 		rep, err := r.answerQuery(req, ref)
 		ch <- outcome{rep, err}
 	}
-	e, no := ex.target(req)
+	e, _, no := ex.target(req)
 	if no != nil {
 		if no.Err.Code != "finished" {
 			return no, nil
@@ -42,7 +42,7 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 			return nil, ErrClosed
 		}
 	} else {
-		ex.deliver(e, &incoming{ctl: func(e *entry) {
+		ex.deliver(e, &incoming{ack: func(err error) { ch <- outcome{nil, err} }, ctl: func(e *entry) {
 			r, p := e.wake()
 			if p != nil {
 				ch <- outcome{&Reply{Err: &ReplyError{Code: "blocked", Message: fmt.Sprintf("run %v is blocked (%s): %s", refOf(e.row), p.Kind, p.Text), Ref: refOf(e.row), Problem: p}}, nil}

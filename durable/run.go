@@ -73,6 +73,7 @@ type run struct {
 	nextConfig    runConfig
 	nextEvents    []*journal.Event
 	nextRow       *journal.Row
+	follow        *entry // of next, reserved
 	drifted       bool
 	outcomes      int64
 	calls         int

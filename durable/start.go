@@ -274,11 +274,12 @@ func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
+	e := ex.reserve(row.RID)
 	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{New: true, Run: row, Row: jr}}}); err != nil {
+		ex.abandon(e, err)
 		return nil, false, err
 	}
-	e := ex.admitRun(row, pendOf(jr, first.Events))
-	ex.deliver(e, &incoming{ctl: func(e *entry) { e.turn(nil) }})
+	ex.admit(e, row, pendOf(jr, first.Events))
 	return row, false, nil
 }
 

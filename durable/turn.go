@@ -252,6 +252,9 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		// The run in memory is ahead of the disk: throw it away.
 		ex.log.Error("a turn could not be committed", "run_id", row.RunID, "error", err)
 		e.closing(t, false)
+		if r.follow != nil {
+			ex.abandon(r.follow, err)
+		}
 		e.putAway()
 		err = fmt.Errorf("run %v: %w", refOf(e.row), err)
 		e.asking, e.signals = nil, -1
@@ -269,6 +272,11 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			continue // its parent close policy is applied below
 		}
 		e.forget(id)
+	}
+	for _, ev := range t.entry.Events {
+		if c := e.open[ev.Call]; c != nil && ev.Kind == journal.Running {
+			c.began = true
+		}
 	}
 	for _, fn := range t.after {
 		fn()
@@ -439,8 +447,9 @@ func (e *entry) store(ins []*incoming) {
 			in.ev.At = ent.At
 			kind = journal.KindEvent
 			ent.Events = append(ent.Events, in.ev)
-			if c := e.open[in.ev.Call]; c != nil && in.ev.Kind != journal.Running {
-				c.over = true
+			if c := e.open[in.ev.Call]; c != nil {
+				c.began = c.began || in.ev.Kind == journal.Running
+				c.over = c.over || in.ev.Kind != journal.Running
 			}
 			if in.ask != nil {
 				asks = append(asks, in.ask)
@@ -538,14 +547,17 @@ func (e *entry) failOnProblem() bool {
 
 // nudge lets a run's code go on, or try again.
 func (ex *executor) nudge(e *entry) {
-	ex.deliver(e, &incoming{ctl: func(e *entry) {
-		if len(e.row.Problem) > 0 {
-			e.retry = true
-		}
-		if e.retry || len(e.pend) > 0 {
-			e.turn(nil)
-		}
-	}})
+	ex.deliver(e, &incoming{ctl: (*entry).tryAgain})
+}
+
+// tryAgain lets the run take what is stored for it.
+func (e *entry) tryAgain() {
+	if len(e.row.Problem) > 0 {
+		e.retry = true
+	}
+	if e.retry || len(e.pend) > 0 {
+		e.turn(nil)
+	}
 }
 
 // offset gives the next offset of a stream of the run.

@@ -98,7 +98,7 @@ func (e *entry) stuck() bool {
 // When the code comes back after all, it finds itself detached. It does
 // nothing about other runs.
 func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
-	e, no := ex.target(req)
+	e, _, no := ex.target(req)
 	if no != nil {
 		return nil, nil
 	}
