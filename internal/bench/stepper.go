@@ -24,8 +24,10 @@ type stepper struct {
 	done chan struct{} // closed when all are taken
 
 	mu     sync.Mutex
-	stamps []time.Time // when steps of the lone run were carried out
-	stop   atomic.Bool // the lone run is to end its stretch
+	stamps []time.Time   // when steps of the lone run were carried out
+	want   int           // how many steps of it
+	enough chan struct{} // closed when it has taken them, or was stopped
+	stop   atomic.Bool   // the lone run is to end its stretch
 }
 
 // endless tells a run to step until its step says stop.
@@ -76,10 +78,13 @@ func (s *stepper) step(_ context.Context, in small) (small, error) {
 	if in.ID == lone {
 		s.mu.Lock()
 		s.stamps = append(s.stamps, time.Now())
-		s.mu.Unlock()
 		if s.stop.Load() {
 			in.Amount = -in.Amount
 		}
+		if len(s.stamps) == s.want || in.Amount < 0 {
+			close(s.enough)
+		}
+		s.mu.Unlock()
 		return in, nil
 	}
 	if s.left.Add(-1) == 0 {
@@ -133,12 +138,13 @@ func (s *stepper) together(runs, n int) (time.Duration, error) {
 // where that is nil, and gives the times between them.
 func (s *stepper) alone(n int, during func() error) (times, error) {
 	s.mu.Lock()
-	s.stamps = s.stamps[:0]
-	s.mu.Unlock()
 	s.stop.Store(false)
 	if during != nil {
 		n = endless
 	}
+	s.stamps, s.want, s.enough = s.stamps[:0], n, make(chan struct{})
+	enough := s.enough
+	s.mu.Unlock()
 	if err := s.goOn.Send(s.ctx, s.runs[len(s.runs)-1], n, nil); err != nil {
 		return nil, err
 	}
@@ -148,19 +154,13 @@ func (s *stepper) alone(n int, during func() error) (times, error) {
 		}
 		s.stop.Store(true)
 	}
-	// The run waits again when it has taken its steps.
-	for {
-		d, err := s.runs[len(s.runs)-1].Describe(s.ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.mu.Lock()
-		taken := len(s.stamps)
-		s.mu.Unlock()
-		if (taken == n || s.stop.Load()) && len(d.Waiting) == 1 && d.Waiting[0].Kind == "signal" {
-			break
-		}
-		time.Sleep(time.Millisecond)
+	select {
+	case <-enough:
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+	if err := waitsFor(s.ctx, s.runs[len(s.runs)-1], "signal"); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
