@@ -30,8 +30,8 @@ const (
 type op struct {
 	tx   *journal.Tx
 	fn   func(*conn) error
-	done chan struct{}
-	err  error // read after done is closed
+	done chan struct{} // nil while its caller flushes it
+	err  error         // read after done is closed
 
 	// Guarded by committer.mu.
 	flying bool // in a flush: its outcome must be awaited
@@ -56,19 +56,22 @@ func (o *op) bytes() int {
 
 // committer is the one that writes to the file. Callers queue their
 // transactions; its goroutine takes all that wait and commits them with one
-// flush.
+// flush. A caller who is alone flushes for itself: waking a goroutine and
+// being woken by it costs as much as the statements.
 type committer struct {
 	path   string
 	intact func() error // of the store
 	epoch  int64
-	c      *conn // of the goroutine run
 
-	// Of the goroutine run.
-	row    int64 // the last journal id given
-	undo   []undo
-	pace   pace
-	looked time.Time // for the file
-	hooks  hooks
+	// Of whoever flushes: the goroutine run, or a caller.
+	c       *conn
+	row     int64 // the last journal id given
+	undo    []undo
+	pace    pace
+	looked  time.Time // for the file
+	version uint32    // of the file's content, after our last COMMIT
+	one     [1]*op    // the batch of a caller
+	hooks   hooks
 
 	keeper *keeper
 	gate   sync.Mutex // held in each flush, and for the last stretch of a checkpoint
@@ -76,6 +79,9 @@ type committer struct {
 	mu      sync.Mutex
 	queue   []*op
 	depth   atomic.Int64 // len(queue)
+	busy    bool         // somebody flushes
+	lone    bool         // the last flush was of one operation, and nobody waited behind it
+	handed  []*op        // a caller's batch that the goroutine has to finish
 	wake    chan struct{}
 	closing bool
 	dead    error // nothing can be written any more
@@ -89,7 +95,6 @@ func (w *committer) commit(ctx context.Context, o *op) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	o.done = make(chan struct{})
 	w.mu.Lock()
 	switch {
 	case w.dead != nil:
@@ -99,12 +104,18 @@ func (w *committer) commit(ctx context.Context, o *op) error {
 		defer w.mu.Unlock()
 		return errClosed
 	}
-	w.queue = append(w.queue, o)
-	w.depth.Store(int64(len(w.queue)))
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	if w.lone && !w.busy && len(w.queue) == 0 {
+		w.busy, o.flying = true, true
+		w.mu.Unlock()
+		if w.alone(o) {
+			return o.err
+		}
+	} else {
+		o.done = make(chan struct{})
+		w.queue = append(w.queue, o)
+		w.depth.Store(int64(len(w.queue)))
+		w.mu.Unlock()
+		w.rouse()
 	}
 	select {
 	case <-o.done:
@@ -152,6 +163,14 @@ func (w *committer) withdrawn(err error) error {
 	return err
 }
 
+// rouse sees to it that the goroutine run looks what there is to do.
+func (w *committer) rouse() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
 // run is the committer's goroutine.
 func (w *committer) run() {
 	defer close(w.stopped)
@@ -167,8 +186,8 @@ func (w *committer) run() {
 // next takes the next batch, nil at the end.
 func (w *committer) next() []*op {
 	w.mu.Lock()
-	for len(w.queue) == 0 {
-		if w.closing {
+	for w.busy && w.handed == nil || !w.busy && len(w.queue) == 0 {
+		if w.closing && !w.busy {
 			w.mu.Unlock()
 			return nil
 		}
@@ -176,6 +195,12 @@ func (w *committer) next() []*op {
 		<-w.wake
 		w.mu.Lock()
 	}
+	if batch := w.handed; batch != nil {
+		w.handed = nil
+		w.mu.Unlock()
+		return batch
+	}
+	w.busy = true
 	if want := w.pace.patience(len(w.queue)); want > 0 && !w.closing {
 		// Runs that the last flush released are on their way back. A timer is
 		// too coarse for these few microseconds.
@@ -206,48 +231,92 @@ func (w *committer) next() []*op {
 	return batch
 }
 
+// alone makes one operation durable, on its caller's goroutine. It returns
+// false if that takes retries: then the goroutine run has it.
+func (w *committer) alone(o *op) bool {
+	w.one[0] = o
+	start := time.Now()
+	bad, err := w.attempt(w.one[:], start)
+	w.one[0] = nil
+	switch f := classify(err); {
+	case err == nil && bad == nil:
+		w.settled(nil, 1, start, time.Now())
+	case err == nil:
+		w.release(false)
+	case f == faultFull || f == faultBusy:
+		o.done = make(chan struct{})
+		w.mu.Lock()
+		w.handed = []*op{o}
+		w.mu.Unlock()
+		w.rouse()
+		return false
+	default:
+		o.err = w.die(err, nil)
+		w.release(false)
+	}
+	return true
+}
+
 // flush makes a batch durable and tells its callers. On a full disk it tries
 // the same batch again until there is room, or nobody wants it any more.
 func (w *committer) flush(batch []*op) {
 	for backoff := 5 * time.Millisecond; len(batch) > 0; {
-		w.gate.Lock()
 		start := time.Now()
-		bad, err := (*op)(nil), w.look(start)
-		if err == nil {
-			bad, err = w.try(batch)
-		}
-		end := time.Now()
-		if bad == nil && err == nil {
-			w.keeper.wrote(w.c)
-		}
-		w.gate.Unlock()
+		bad, err := w.attempt(batch, start)
 		switch {
 		case bad != nil:
 			close(bad.done)
 			batch = without(batch, bad)
 		case err == nil:
-			w.settled(batch, start, end)
+			w.settled(batch, len(batch), start, time.Now())
 			return
 		default:
 			if f := classify(err); f != faultFull && f != faultBusy {
-				w.die(err, batch)
-				return
+				_ = w.die(err, batch)
+				batch = nil
+				break
 			}
 			batch = w.park(batch, err, backoff)
 			backoff = min(2*backoff, time.Second)
 		}
 	}
+	w.release(false)
+}
+
+// attempt tries a batch once.
+func (w *committer) attempt(batch []*op, now time.Time) (bad *op, err error) {
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	if err = w.look(now); err == nil {
+		bad, err = w.try(batch)
+	}
+	if bad == nil && err == nil {
+		w.keeper.wrote(w.c)
+	}
+	return bad, err
 }
 
 // settled tells the callers of a batch that it is on disk.
-func (w *committer) settled(batch []*op, start, end time.Time) {
+func (w *committer) settled(batch []*op, n int, start, end time.Time) {
 	w.mu.Lock()
 	w.trouble = nil
 	left := len(w.queue)
 	w.mu.Unlock()
-	w.pace.flushed(len(batch), left, start, end)
+	w.pace.flushed(n, left, start, end)
+	w.release(n == 1 && left == 0)
 	for _, o := range batch {
 		close(o.done)
+	}
+}
+
+// release lets somebody else flush.
+func (w *committer) release(lone bool) {
+	w.mu.Lock()
+	w.busy, w.lone = false, lone
+	more := len(w.queue) > 0 || w.closing
+	w.mu.Unlock()
+	if more {
+		w.rouse()
 	}
 }
 
@@ -304,8 +373,8 @@ func (w *committer) park(batch []*op, err error, d time.Duration) []*op {
 	return rest
 }
 
-// die ends writing for good.
-func (w *committer) die(err error, batch []*op) {
+// die ends writing for good, and gives the error that all get from now on.
+func (w *committer) die(err error, batch []*op) error {
 	if !errors.Is(err, ErrFenced) && !errors.Is(err, ErrDead) {
 		err = &FileError{Path: w.path, Err: ErrDead, Cause: err, Text: "a write could not be made durable, and nothing that follows could be trusted; " +
 			"what was acknowledged is kept and can be read; check the disk, then start the program again"}
@@ -320,10 +389,11 @@ func (w *committer) die(err error, batch []*op) {
 		o.err = err
 		close(o.done)
 	}
+	return err
 }
 
-// kill ends writing from outside of the goroutine run.
-func (w *committer) kill(err error) { w.die(err, nil) }
+// kill ends writing from outside.
+func (w *committer) kill(err error) { _ = w.die(err, nil) }
 
 // look makes sure that the files are still those at their paths.
 func (w *committer) look(now time.Time) error {
@@ -373,10 +443,7 @@ func (w *committer) close() error {
 	w.mu.Lock()
 	w.closing = true
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.rouse()
 	<-w.stopped
 	w.keeper.stop()
 	return nil

@@ -152,6 +152,12 @@ func (c *conn) int64(sql string, args ...any) (n int64, err error) {
 	return n, err
 }
 
+// version is the version of the file's content as the transaction sees it. It
+// changes with each COMMIT, of this connection and of others.
+func (c *conn) version() (uint32, error) {
+	return c.c.(sqlite.FileControl).FileControlDataVersion("main")
+}
+
 func asInt(v driver.Value) int64 {
 	n, _ := v.(int64)
 	return n

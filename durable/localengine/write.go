@@ -233,11 +233,8 @@ func (w *committer) try(batch []*op) (bad *op, err error) {
 	if err := w.c.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
-	switch epoch, err := w.c.int64("SELECT epoch FROM owner WHERE id = 1"); {
-	case err != nil:
+	if err := w.unfenced(); err != nil {
 		return nil, err
-	case epoch != w.epoch:
-		return nil, w.fenced()
 	}
 	start := time.Now()
 	for _, o := range batch {
@@ -269,7 +266,28 @@ func (w *committer) try(batch []*op) (bad *op, err error) {
 			return nil, err
 		}
 	}
-	return nil, w.c.exec("COMMIT")
+	if err := w.c.exec("COMMIT"); err != nil {
+		return nil, err
+	}
+	if w.version, err = w.c.version(); err != nil {
+		w.version = 0 // look at the epoch next time
+	}
+	return nil, nil
+}
+
+// unfenced makes sure in a transaction that no other process owns the file.
+// While nobody else has written to it since our last COMMIT, nobody does.
+func (w *committer) unfenced() error {
+	if v, err := w.c.version(); err == nil && v != 0 && v == w.version {
+		return nil
+	}
+	switch epoch, err := w.c.int64("SELECT epoch FROM owner WHERE id = 1"); {
+	case err != nil:
+		return err
+	case epoch != w.epoch:
+		return w.fenced()
+	}
+	return nil
 }
 
 // fenced says who has the file now, as far as can be told.
