@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/localengine"
@@ -172,7 +173,8 @@ func TestFlushesOfAThousandResults(t *testing.T) {
 		got, err := durable.Map(ctx, make([]int, n), step.Do, nil)
 		return len(got), err
 	}, nil)
-	c := count(t, durable.Options{}, wf, step)
+	// A thousand results in one turn take their time under the race detector.
+	c := count(t, durable.Options{Watchdog: time.Minute}, wf, step)
 	r, err := wf.Start(t.Context(), c.e, n, nil)
 	if err != nil {
 		t.Fatal(err)
