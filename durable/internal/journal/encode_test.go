@@ -76,3 +76,73 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReadJSON: what readJSON reads, json.Unmarshal reads alike.
+func FuzzReadJSON(f *testing.F) {
+	for _, e := range entries() {
+		row, err := Encode(1, KindTurn, e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(row.Head)
+	}
+	for _, s := range []string{
+		`{"v":1,"v":2,"at":3}`, `{"V":1}`, `{"v":01}`, `{"v":-0}`, `{"v":1}x`, ` {"v":1}`, `{"v":1,"ev":[{"k":"done","p":[1,2,3]}]}`, `{"ev":[null]}`,
+		`{"calls":[{"o":{"a":[1,"}"]},"k":"x"}]}`, `{"calls":[{"o":tru}]}`, `{"calls":[{"o":{]}}]}`, `{"closed":["a","b\u00e9"],"end":null}`, `{"v":9223372036854775807}`,
+		`{}`, `{"ev":[]}`, `{"ev":[{}]}`, `{"calls":[{"o":null}]}`, `{"calls":[{"o": 1}]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, head []byte) {
+		var got, want Entry
+		if !got.readJSON(head) {
+			return
+		}
+		if err := json.Unmarshal(head, &want); err != nil {
+			t.Fatalf("readJSON reads %q, json.Unmarshal does not: %v", head, err)
+		}
+		if d := cmp.Diff(&want, &got); d != "" {
+			t.Errorf("%q: %s", head, d)
+		}
+	})
+}
+
+func TestReadJSONReadsWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	for i, e := range entries()[1:] {
+		row, err := Encode(1, KindTurn, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !new(Entry).readJSON(row.Head) {
+			t.Errorf("entry %d is left to json.Unmarshal: %s", i+1, row.Head)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	row, err := Encode(1, KindTurn, &Entry{At: 1770000000000000, Events: []*Event{{Kind: Done, At: 1770000000000000, Call: "0/16", Attempt: 1, Payload: Payload(`{"id":"a"}`)}},
+		Calls: []*Call{{ID: "0/17", Kind: Step, Name: "invoice.pay", Digest: digestOf, Key: digestOf, Options: json.RawMessage(`{"timeout":600000000,"initial":1000000,"backoff":2,"max":100000000}`), Payload: Payload(`{"id":"a"}`)}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("Decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := Decode(row); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Unmarshal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var e Entry
+			if err := json.Unmarshal(row.Head, &e); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+const digestOf = "0123456789abcdef0123456789abcdef"

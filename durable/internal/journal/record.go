@@ -231,11 +231,15 @@ func (e *Entry) payloads() iter.Seq2[*Payload, **span] {
 	}
 }
 
-// Decode reads a row back. Payloads share memory with row.Data.
+// Decode reads a row back. Payloads share memory with row.Data, options with
+// row.Head.
 func Decode(row *Row) (*Entry, error) {
 	var e Entry
-	if err := json.Unmarshal(row.Head, &e); err != nil {
-		return nil, fmt.Errorf("journal row %d is damaged: %w", row.ID, err)
+	if !e.readJSON(row.Head) {
+		e = Entry{}
+		if err := json.Unmarshal(row.Head, &e); err != nil {
+			return nil, fmt.Errorf("journal row %d is damaged: %w", row.ID, err)
+		}
 	}
 	if e.V > Format {
 		return nil, fmt.Errorf("journal row %d has format %d; this program reads up to %d: use a newer one", row.ID, e.V, Format)
