@@ -3,6 +3,7 @@ package powercut
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -48,7 +49,6 @@ type Disk struct {
 
 // file is what is known of a file. pending came after the last fsync.
 type file struct {
-	name    string
 	entry   bool // its name is on disk
 	exists  bool
 	data    []byte
@@ -90,7 +90,7 @@ func Watch(dir string) (*Disk, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.files[e.Name()] = &file{name: e.Name(), entry: true, exists: true, data: b}
+		d.files[e.Name()] = &file{entry: true, exists: true, data: b}
 	}
 	if _, there := disks.LoadOrStore(dir, d); there {
 		return nil, fmt.Errorf("watch %s: %w", dir, ErrWatched)
@@ -193,6 +193,39 @@ func (d *Disk) Image(dir string, keep Keep) error {
 	return nil
 }
 
+// Restart copies what a new process would find on the same machine into dir,
+// and watches it there: what was written can be read, but no more of it is
+// synced than was. The power of the old directory is off.
+func (d *Disk) Restart(dir string) (*Disk, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.off = true
+	for name, f := range d.files {
+		if !f.exists {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(d.dir, name))
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	n, err := Watch(dir)
+	if err != nil {
+		return nil, err
+	}
+	n.lies = d.lies
+	n.files = map[string]*file{}
+	for name, f := range d.files {
+		c := *f
+		c.data, c.pending = slices.Clone(f.data), slices.Clone(f.pending)
+		n.files[name] = &c
+	}
+	return n, nil
+}
+
 const sector = 512
 
 // after is the content of the file after a cut.
@@ -237,7 +270,7 @@ func put(b []byte, at int64, data []byte) []byte {
 func (d *Disk) file(name string) *file {
 	f := d.files[name]
 	if f == nil {
-		f = &file{name: name}
+		f = &file{}
 		d.files[name] = f
 	}
 	return f
@@ -247,7 +280,13 @@ func (d *Disk) file(name string) *file {
 func (d *Disk) opened(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f := d.file(name)
+	if d.off {
+		return // what the process does now did not happen
+	}
+	f := d.files[name]
+	if f == nil {
+		f = d.renamed(name)
+	}
 	if !f.exists {
 		// What comes now is another file than the one that was deleted; its
 		// bytes may still come back with the old name.
@@ -256,13 +295,31 @@ func (d *Disk) opened(name string) {
 	}
 }
 
+// renamed finds a file of which nothing is known yet: a new one, or one that
+// had another name. Whoever renames a file syncs the directory, which is not
+// seen here and taken for granted.
+func (d *Disk) renamed(name string) *file {
+	for was, f := range d.files {
+		if !f.exists || was == name {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(d.dir, was)); errors.Is(err, fs.ErrNotExist) {
+			delete(d.files, was)
+			d.files[name] = f
+			d.syncDir()
+			return f
+		}
+	}
+	return d.file(name)
+}
+
 func kindOf(name string) string {
 	for _, k := range []string{"wal", "journal", "shm", "lock"} {
 		if strings.HasSuffix(name, "-"+k) {
 			return k
 		}
 	}
-	if filepath.Ext(name) == ".db" {
+	if ext := filepath.Ext(name); ext == ".db" || ext == ".db-new" {
 		return "db"
 	}
 	return name
