@@ -34,7 +34,7 @@ var layers = []layer{
 	{"durable", []string{"durable/internal/..."}, []string{"durable/durabletest", "go.uber.org/goleak", "pgregory.net/rapid"}},
 	{"durable/durabletest", []string{"durable", "durable/internal/..."}, []string{"go.uber.org/goleak"}},
 	{"durable/internal/...", []string{"durable/internal/..."}, nil},
-	{"durable/localengine", []string{"durable", "durable/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, []string{"durable/durabletest", "go.uber.org/goleak", "pgregory.net/rapid"}},
+	{"durable/localengine", []string{"durable", "durable/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, []string{"durable/durabletest", "internal/powercut", "go.uber.org/goleak", "pgregory.net/rapid"}},
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"examples/...", []string{"durable", "durable/localengine", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"modernc.org/sqlite"}},

@@ -256,16 +256,54 @@ func dialWriter(path, sync string) (*conn, error) {
 	return c, nil
 }
 
-// create makes the schema in an absent or empty file. The lock is held.
+// create makes an absent or empty file ours. The lock is held. The file is made
+// beside its place and renamed: whatever happens over it leaves nothing that
+// can't be opened, as the journal of a half-made database would be.
 func create(path string) (err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	fi, err := os.Stat(path)
+	if err == nil && fi.Size() > 0 {
+		return fill(path, path) // a database, but without tables
+	}
+	made := path + "-new"
+	clear := func() error {
+		var errs []error
+		for _, p := range []string{made, made + "-journal", made + "-wal", made + "-shm"} {
+			if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("create %s: %w", path, err))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	if err := clear(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = clear()
+		}
+	}()
+	f, err := os.OpenFile(made, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
-	if err := f.Close(); err != nil {
+	if fi != nil {
+		err = f.Chmod(fi.Mode().Perm()) // somebody has put an empty file there
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("create %s: %w", path, err)
+	}
+	if err := fill(made, path); err != nil {
 		return err
 	}
-	c, err := dialWriter(path, "FULL")
+	if err := os.Rename(made, path); err != nil {
+		return fmt.Errorf("create %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// fill makes the schema in an empty database, which will be at path.
+func fill(file, path string) (err error) {
+	c, err := dialWriter(file, "FULL")
 	if err != nil {
 		return explain(path, err)
 	}
@@ -283,6 +321,10 @@ func create(path string) (err error) {
 			"INSERT INTO owner (id, epoch, pid, host, since, clean) VALUES (1, 0, 0, '', 0, 1);"+
 			"PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
 		schemaVersion, time.Now().UnixMicro(), applicationID, schemaVersion))
+	if err == nil {
+		// Closing would do it too, and not say if it could not.
+		err = c.query("PRAGMA wal_checkpoint(TRUNCATE)", func([]driver.Value) error { return nil })
+	}
 	return explain(path, err)
 }
 
