@@ -76,13 +76,16 @@ func TestParanoidModeFindsWhatIsNotDeterministic(t *testing.T) {
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	rep := durabletest.Sweep(t, func() *durabletest.World {
+		w := &durabletest.World{}
 		var mu sync.Mutex
 		paid := map[string]int{}
 		pay := durable.NewStep("pay", func(ctx context.Context, amount int) (string, error) {
 			call, _ := durable.StepInfoOf(ctx)
+			w.Point("asked to pay")
 			mu.Lock()
-			defer mu.Unlock()
 			paid[call.Key] = amount
+			mu.Unlock()
+			w.Point("paid")
 			return "paid", nil
 		}, nil)
 		buy := durable.NewWorkflow("buy", func(ctx context.Context, amount int) (string, error) {
@@ -91,23 +94,56 @@ func TestSweep(t *testing.T) {
 			}
 			return pay.Do(ctx, amount)
 		}, nil)
-		return &durabletest.World{
-			Defs: durable.Set{buy, pay},
-			Drive: func(ctx context.Context, e *durable.Engine) (string, error) {
-				r, err := buy.Start(ctx, e, 7, &durable.StartOptions{ID: "order-1"})
-				if err != nil {
-					return "", err
-				}
-				return buy.Result(ctx, r)
-			},
-			Check: func(t *testing.T, result string, died bool) {
-				if got := fmt.Sprint(result, len(paid)); got != "paid1" {
-					t.Errorf("result and payments: %s", got)
-				}
-			},
+		w.Defs = durable.Set{buy, pay}
+		w.Drive = func(ctx context.Context, e *durable.Engine) (string, error) {
+			r, err := buy.Start(ctx, e, 7, &durable.StartOptions{ID: "order-1"})
+			if err != nil {
+				return "", err
+			}
+			return buy.Result(ctx, r)
 		}
+		w.Check = func(t *testing.T, result string, died bool) {
+			if got := fmt.Sprint(result, len(paid)); got != "paid1" {
+				t.Errorf("result and payments: %s", got)
+			}
+		}
+		return w
 	})
-	if rep.Commits < 4 || rep.Deaths < 16*rep.Commits {
+	// Each commit lost and kept, awake and paranoid, and what the step names.
+	if rep.Commits < 4 || rep.Points < 4*rep.Commits+4 || rep.Deaths < 4*rep.Points {
 		t.Errorf("report %+v: too few deaths", rep)
+	}
+}
+
+// A payment whose key changes from attempt to attempt is found by the sweep,
+// at the point that its step names.
+func TestSweepFindsWhatHappensTwice(t *testing.T) {
+	t.Parallel()
+	worst := 0
+	durabletest.Sweep(t, func() *durabletest.World {
+		w := &durabletest.World{}
+		var mu sync.Mutex
+		paid := 0
+		pay := durable.NewStep("pay", func(context.Context, int) (string, error) {
+			mu.Lock()
+			paid++ // and nobody asks whether it was paid before
+			mu.Unlock()
+			w.Point("paid")
+			return "paid", nil
+		}, nil)
+		buy := durable.NewWorkflow("buy", func(ctx context.Context, amount int) (string, error) { return pay.Do(ctx, amount) }, nil)
+		w.Defs = durable.Set{buy, pay}
+		w.Drive = func(ctx context.Context, e *durable.Engine) (string, error) {
+			r, err := buy.Start(ctx, e, 7, &durable.StartOptions{ID: "order-1"})
+			if err != nil {
+				return "", err
+			}
+			return buy.Result(ctx, r)
+		}
+		w.Check = func(*testing.T, string, bool) { worst = max(worst, paid) }
+		return w
+	})
+	if worst < 2 {
+		t.Errorf("no death doubled the payment")
 	}
 }

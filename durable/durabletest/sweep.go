@@ -2,14 +2,14 @@ package durabletest
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/mcpagent/mcpagent/durable"
-	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // World is one history of a workload, from its start through all deaths.
@@ -25,98 +25,125 @@ type World struct {
 	// Check is called at the end with what Drive returned, and reports what
 	// is wrong. died tells whether the process did. It may be nil.
 	Check func(t *testing.T, result string, died bool)
+	// Options are those of the engine; nil is fine. The sweep sets MaxAwake
+	// and MaxDeaths.
+	Options *durable.Options
+
+	mu   sync.Mutex // guards fate
+	fate *fate
+}
+
+// Point names a moment of a step at which the process may die: between the
+// transfer and the note of it, say. Sweep lets it die there, each time that a
+// life comes by; then Point does not return. Outside of a sweep it does
+// nothing. It is for steps, which run on a worker.
+func (w *World) Point(name string) {
+	w.mu.Lock()
+	f := w.fate
+	w.mu.Unlock()
+	if f != nil && f.at(name) {
+		runtime.Goexit() // a dead process does nothing more
+	}
 }
 
 // Report is what a sweep did.
 type Report struct {
+	Points  int // at which an undisturbed life can die, awake and paranoid
 	Commits int // of an undisturbed life
 	Lives   int // processes
 	Deaths  int
 }
 
-// ErrDied is what clients see of an engine whose process has died.
-var ErrDied = errors.New("the process died")
-
-// Sweep runs a workload once undisturbed, and then again for each commit of
-// that life with the process dying there: with the commit lost and kept, awake
-// and paranoid, and with a second death early in the next life. make is called
-// for each of these worlds. Each must come to an end, and Check decides
-// whether it is the right one.
+// Sweep runs a workload once undisturbed, and then again for each point of
+// that life with the process dying there: before and after each commit, while
+// a run is woken, while ended runs are deleted, and at the points that steps
+// name with [World.Point]; awake and paranoid, and with a second death early
+// in the next life, in its recovery. make is called for each of these worlds.
+// Each must come to an end, and Check decides whether it is the right one.
 func Sweep(t *testing.T, make func() *World) Report {
 	t.Helper()
 	var rep Report
-	synctest.Test(t, func(t *testing.T) {
-		st := &mortal{Store: journal.NewMemory(), left: -1}
-		w := make()
-		out, err := life(t, w, st, false)
-		if err != nil {
-			t.Fatalf("undisturbed: %v", err)
-		}
-		if w.Check != nil {
-			w.Check(t, out, false)
-		}
-		rep.Commits, rep.Lives = st.commits, 1
-	})
-	if t.Failed() {
-		return rep
-	}
-	for n := 1; n <= rep.Commits; n++ {
-		for mode := range 16 {
-			kept, paranoid, again := mode&1 != 0, mode&2 != 0, mode/4
-			synctest.Test(t, func(t *testing.T) {
-				st := journal.NewMemory()
-				w := make()
-				out, err := life(t, w, &mortal{Store: st, left: n, kept: kept}, paranoid)
-				rep.Lives++
-				died := err != nil
-				if died && again > 0 {
-					rep.Deaths++
-					rep.Lives++
-					out, err = life(t, w, &mortal{Store: st, left: again, kept: !kept}, paranoid)
-				}
-				if err != nil {
-					rep.Deaths++
-					rep.Lives++
-					out, err = life(t, w, st, paranoid)
-				}
-				if err != nil {
-					t.Fatalf("death at commit %d (kept %v, paranoid %v, again at %d): the next life fails: %v", n, kept, paranoid, again, err)
-				}
-				if w.Check != nil {
-					w.Check(t, out, died)
-				}
-				if t.Failed() {
-					t.Logf("death at commit %d (kept %v, paranoid %v, again at %d)", n, kept, paranoid, again)
-				}
-			})
+	for _, paranoid := range []bool{false, true} {
+		var points []string
+		synctest.Test(t, func(t *testing.T) {
+			w, f := make(), newFate("")
+			out, err := life(t, w, NewSurvivor(), f, paranoid)
+			if err != nil {
+				t.Fatalf("undisturbed (paranoid %v): %v", paranoid, err)
+			}
+			if w.Check != nil {
+				w.Check(t, out, false)
+			}
+			points = f.order
+			rep.Lives++
+			if !paranoid {
+				rep.Commits = f.commits
+			}
+		})
+		rep.Points += len(points)
+		for _, p := range points {
 			if t.Failed() {
 				return rep
+			}
+			for again := range 4 {
+				synctest.Test(t, func(t *testing.T) { rep.history(t, make(), p, again, paranoid) })
 			}
 		}
 	}
 	return rep
 }
 
+// history is a world whose process dies at a point, and, if again is not 0, at
+// one of the first points of its next life.
+func (rep *Report) history(t *testing.T, w *World, point string, again int, paranoid bool) {
+	st, died := NewSurvivor(), false
+	defer func() {
+		if t.Failed() {
+			t.Logf("death %q (paranoid %v, again at %d)", point, paranoid, again)
+		}
+	}()
+	var out string
+	for f := newFate(point); ; f = newFate("") {
+		if died && again > 0 {
+			f.countdown, again = again, 0
+		}
+		var err error
+		out, err = life(t, w, st, f, paranoid)
+		rep.Lives++
+		if err == nil {
+			break
+		}
+		if !f.dead {
+			t.Fatalf("after a death at %q: %v", point, err)
+		}
+		rep.Deaths++
+		died = true
+	}
+	if w.Check != nil {
+		w.Check(t, out, died)
+	}
+}
+
 // life is one process: it opens the store, lets the clients play, and closes.
-func life(t *testing.T, w *World, st journal.Store, paranoid bool) (string, error) {
-	o := &durable.Options{MaxDeaths: -1, Logger: slog.New(slog.DiscardHandler)}
+func life(t *testing.T, w *World, st *Survivor, f *fate, paranoid bool) (string, error) {
+	o := durable.Options{Logger: slog.New(slog.DiscardHandler)}
+	if w.Options != nil {
+		o = *w.Options
+	}
+	o.MaxDeaths, o.MaxAwake = -1, 0
 	if paranoid {
 		o.MaxAwake = -1
 	}
-	defs, err := durable.NewDefinitions(w.Defs)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	if m, ok := st.(*mortal); ok {
-		m.died = func() { cancel(ErrDied) }
-	}
-	b, err := durable.NewExecutor(ctx, st, defs, o)
+	f.died = func() { cancel(ErrDied) }
+	w.mu.Lock()
+	w.fate = f
+	w.mu.Unlock()
+	e, err := st.Open(ctx, &o, f.at, w.Defs)
 	if err != nil {
 		return "", err
 	}
-	e := durable.NewEngine(b, defs, o)
 	out, err := w.Drive(ctx, e)
 	if cerr := e.Close(context.Background()); cerr != nil {
 		t.Errorf("close the engine: %v", cerr)
@@ -127,44 +154,38 @@ func life(t *testing.T, w *World, st journal.Store, paranoid bool) (string, erro
 	return out, err
 }
 
-// mortal is a store whose process dies at a commit: before it is kept, or just
-// after. What was committed before is there for the next life.
-type mortal struct {
-	journal.Store
+// fate decides at which point a process dies.
+type fate struct {
 	died func()
 
-	mu      sync.Mutex // guards what follows
-	left    int        // commits to live; negative: it does not die
-	kept    bool
-	dead    bool
-	commits int
+	mu        sync.Mutex // guards what follows
+	target    string     // a point with its number; empty: none
+	countdown int        // commits to live, if not 0
+	dead      bool
+	count     map[string]int
+	order     []string
+	commits   int
 }
 
-// Commit implements [journal.Store].
-func (m *mortal) Commit(ctx context.Context, tx *journal.Tx) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.dead {
-		return ErrDied
-	}
-	m.commits++
-	if m.left--; m.left != 0 {
-		return m.Store.Commit(ctx, tx)
-	}
-	m.dead = true
-	if m.kept {
-		_ = m.Store.Commit(ctx, tx)
-	}
-	m.died()
-	return ErrDied
-}
+func newFate(target string) *fate { return &fate{target: target, count: map[string]int{}} }
 
-// Health implements [journal.Store].
-func (m *mortal) Health() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.dead {
-		return ErrDied
+// at reports whether the process is dead by now.
+func (f *fate) at(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead {
+		return true
 	}
-	return nil
+	f.count[name]++
+	full := fmt.Sprintf("%s #%d", name, f.count[name])
+	f.order = append(f.order, full)
+	if len(name) > 13 && name[:13] == "before commit" {
+		f.commits++
+		f.countdown--
+		f.dead = f.countdown == 0
+	}
+	if f.dead = f.dead || full == f.target; f.dead {
+		f.died()
+	}
+	return f.dead
 }
