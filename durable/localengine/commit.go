@@ -148,6 +148,8 @@ func (w *committer) commit(ctx context.Context, o *op) error {
 // hooks are seams of the tests of this package.
 type hooks struct {
 	commit func(ops int) error // before each COMMIT; its error is taken for that of COMMIT
+	// probe looks why a write failed; nil: by writing beside the file.
+	probe func(path string) error
 	// quiet makes what looks at the file over and over, for clients and for
 	// its being taken away, do so this rarely: virtual time is full of polls.
 	quiet time.Duration
@@ -271,6 +273,7 @@ func (w *committer) flush(batch []*op) {
 			w.settled(batch, len(batch), start, time.Now())
 			return
 		default:
+			err = w.quota(err)
 			if f := classify(err); f != faultFull && f != faultBusy {
 				_ = w.die(err, batch)
 				batch = nil

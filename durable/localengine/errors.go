@@ -96,6 +96,7 @@ const (
 	sqliteMismatch   = 20
 	sqliteNotADB     = 26
 
+	sqliteIOErrWrite   = sqliteIOErr | 3<<8
 	sqliteIOErrShmSize = sqliteIOErr | 19<<8 // the index of the log can't grow: no space
 )
 

@@ -64,3 +64,9 @@ func LockPath(path string) string { return lockPath(path) }
 
 // View opens a file for reading only.
 func View(path string) (journal.Store, error) { return openStore(path) }
+
+// SetProbe sets what says why a write failed.
+func SetProbe(st journal.Store, probe func(path string) error) { st.(*store).w.hooks.probe = probe }
+
+// WriteBeside is what finds out about quotas.
+var WriteBeside = writeBeside
