@@ -47,6 +47,7 @@ const (
 	opStream    Op = "stream"
 	opQuestions Op = "questions"
 	opGetBlob   Op = "get_blob"
+	opExport    Op = "export"
 	OpHealth    Op = "health" // how the engine is; a client of a file answers it in part
 )
 
@@ -74,7 +75,7 @@ type Request struct {
 // Reads reports whether the operation needs the store only.
 func (r *Request) Reads() bool {
 	switch r.Op {
-	case opResult, opDescribe, opList, opHistory, opStream, opQuestions, opGetBlob:
+	case opResult, opDescribe, opList, opHistory, opStream, opQuestions, opGetBlob, opExport:
 		return true
 	}
 	return false

@@ -27,6 +27,7 @@ type executor struct {
 	opts   Options
 	log    *slog.Logger
 	reader *reader
+	past   *pastStore // of Replay, else nil
 	timers *timers
 	pace   pace.Pace // of tests
 
@@ -502,18 +503,21 @@ func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, *Problem) {
 				evs[j] = &c
 			}
 			r.replay(ent, evs)
+			if p := r.problem; p != nil {
+				if p.Kind == "mismatch" {
+					p.Text += " (" + r.place() + ")"
+				}
+				return fail(p)
+			}
 			r.turns++
 			n++
-			if r.problem != nil {
-				return fail(r.problem)
-			}
 		}
 	}
 	r.row = row
 	if n > 0 {
 		e.observe(row, Observation{Kind: "woken", Took: time.Since(began), Turns: n})
 	}
-	if r.drifted {
+	if len(r.drift) > 0 {
 		e.observe(row, Observation{Kind: "drift"})
 		ex.log.Warn("a replay made a call with another input than it had: the code was changed; the recorded outcome holds", "run_id", row.RunID, "workflow", row.Name)
 	}

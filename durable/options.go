@@ -209,6 +209,9 @@ func PutBlob(ctx context.Context, data []byte) (string, error) {
 		if err := r.allow(ctx, journal.PutBlob, "", func() error { return r.ex.checkBlob(len(data), "workflow", r.def.name) }); err != nil {
 			return "", err
 		}
+		if r.ex.past != nil {
+			r.ex.past.put(sum, data)
+		}
 		if !r.replaying {
 			b, err := r.ex.blob(sum, r.row.Chain, data)
 			if err != nil {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -74,7 +75,7 @@ type run struct {
 	nextEvents    []*journal.Event
 	nextRow       *journal.Row
 	follow        *entry // of next, reserved
-	drifted       bool
+	drift         []string // what the code does with other values than it did, as far as it is kept
 	outcomes      int64
 	calls         int
 	asks          int              // updates accepted
@@ -90,7 +91,8 @@ type runConfig struct {
 	StartAt     int64             `json:"start_at,omitempty"` // of a delayed start
 	Trace       string            `json:"trace,omitempty"`
 	Headers     map[string]string `json:"headers,omitempty"` // of propagators
-	Secret      string            `json:"secret,omitempty"`  // of callback tokens and random streams
+	Secret      string            `json:"secret,omitempty"`  // of callback tokens
+	Rand        string            `json:"rand,omitempty"`    // of random streams; empty in older runs: Secret
 
 	// What continue-as-new carries over.
 	Counter int              `json:"counter,omitempty"` // how often
@@ -99,6 +101,9 @@ type runConfig struct {
 	Replies []carriedReply   `json:"replies,omitempty"` // answers of updates, newest last
 	Offsets map[string]int64 `json:"offsets,omitempty"` // of streams
 }
+
+// seed is what random streams are made from.
+func (c *runConfig) seed() string { return cmp.Or(c.Rand, c.Secret) }
 
 type carriedSignal struct {
 	Name    string `json:"name"`
@@ -273,7 +278,7 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 		}
 		r.expect = r.expect[1:]
 		if spec.input != nil && want.Digest != "" && want.Digest != digest(spec.input) {
-			r.drifted = true
+			r.drifts("the call %s (%s %q) had the input %s; the code now makes it with %s", f.id, spec.kind, spec.name, glance(r.open1(want.Payload)), glance(spec.input))
 		}
 		f.spec.due = want.Due
 		if want.Refused != nil {
@@ -512,6 +517,9 @@ func (r *run) replay(e *journal.Entry, events []*journal.Event) {
 	}
 	if (e.End != nil) != (r.end != nil) {
 		r.broke("mismatch", "the code ends at another place than the history: the workflow was changed under a running run; deploy code that fits")
+	}
+	if e.End != nil && r.end != nil {
+		r.compareEnd(e.End)
 	}
 	r.replaying = false
 	r.turn = nil

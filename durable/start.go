@@ -249,7 +249,7 @@ func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 		row.Deadline = now + s.delay.Microseconds() + s.timeout
 	}
 	cfg := s.cfg
-	cfg.Secret, cfg.Timeout = newUUID(), s.timeout
+	cfg.Secret, cfg.Rand, cfg.Timeout = newUUID(), newUUID(), s.timeout
 	if s.delay > 0 {
 		cfg.StartAt = now + s.delay.Microseconds()
 	}

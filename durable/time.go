@@ -73,7 +73,7 @@ type stream struct{ r *mathrand.ChaCha8 }
 func (r *run) rand(name string) *mathrand.ChaCha8 {
 	s := r.rands[name]
 	if s == nil {
-		seed := sha256.Sum256([]byte(r.row.Scope + "\x00rand\x00" + r.cfg.Secret + "\x00" + name))
+		seed := sha256.Sum256([]byte(r.row.Scope + "\x00rand\x00" + r.cfg.seed() + "\x00" + name))
 		s = &stream{mathrand.NewChaCha8(seed)}
 		r.rands[name] = s
 	}

@@ -77,6 +77,8 @@ var classes = map[string]class{
 	"Run.Pause":        operation,
 	"Run.Resume":       operation,
 	"Run.History":      operation,
+	"Run.Export":       operation,
+	"Replay":           operation,
 	"Run.Stream":       operation,
 	"Engine.Start":     operation,
 	"Engine.List":      operation,

@@ -2,6 +2,7 @@ package localengine_test
 
 import (
 	"errors"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -65,9 +66,12 @@ func TestQuota(t *testing.T) {
 // TestQuotaProbe: the probe leaves nothing, and finds room where there is.
 func TestQuotaProbe(t *testing.T) {
 	t.Parallel()
-	path := t.TempDir() + "/x.db"
-	if err := localengine.WriteBeside(path); err != nil {
+	dir := t.TempDir()
+	if err := localengine.WriteBeside(dir + "/x.db"); err != nil {
 		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
 	}
 	if err := localengine.WriteBeside(t.TempDir() + "/gone/x.db"); err == nil {
 		t.Error("it wrote into a directory that is not there")
