@@ -74,7 +74,7 @@ type run struct {
 	nextConfig    runConfig
 	nextEvents    []*journal.Event
 	nextRow       *journal.Row
-	follow        *entry // of next, reserved
+	follow        *entry   // of next, reserved
 	drift         []string // what the code does with other values than it did, as far as it is kept
 	outcomes      int64
 	calls         int

@@ -273,7 +273,6 @@ func (w *committer) flush(batch []*op) {
 			w.settled(batch, len(batch), start, time.Now())
 			return
 		default:
-			err = w.quota(err)
 			if f := classify(err); f != faultFull && f != faultBusy {
 				_ = w.die(err, batch)
 				batch = nil
@@ -296,7 +295,7 @@ func (w *committer) attempt(batch []*op, now time.Time) (bad *op, err error) {
 	if bad == nil && err == nil {
 		w.keeper.wrote(w.c)
 	}
-	return bad, err
+	return bad, w.quota(err)
 }
 
 // settled tells the callers of a batch that it is on disk.
