@@ -29,17 +29,21 @@ func newPlain(b *testing.B) *plain {
 	db.SetMaxOpenConns(1)
 	b.Cleanup(func() { db.Close() })
 	p := &plain{db: db}
-	_, err = db.Exec(`CREATE TABLE runs (rid INTEGER PRIMARY KEY, workflow_id TEXT, run_id TEXT, chain TEXT, config TEXT, scope TEXT, digest TEXT, state TEXT, changed INTEGER, turns INTEGER, last INTEGER, status TEXT);
+	_, err = db.Exec(`CREATE TABLE runs (rid INTEGER PRIMARY KEY, workflow_id TEXT, run_id TEXT, chain TEXT, config TEXT, scope TEXT, digest TEXT, state TEXT, status TEXT);
+		CREATE TABLE heads (rid INTEGER PRIMARY KEY, changed INTEGER, turns INTEGER, deaths INTEGER, last INTEGER, open_from INTEGER);
 		CREATE TABLE journal (id INTEGER PRIMARY KEY, run INTEGER, prev INTEGER, kind TEXT, head TEXT, data BLOB)`)
 	if err == nil {
 		p.insert, err = db.Prepare("INSERT INTO journal (id, run, prev, kind, head, data) VALUES (?,?,?,?,?,?)")
 	}
 	if err == nil {
-		p.update, err = db.Prepare("UPDATE runs SET state = ?, changed = ?, turns = ?, last = ?, status = ? WHERE rid = ?")
+		p.update, err = db.Prepare("UPDATE heads SET changed = ?, turns = ?, deaths = ?, last = ?, open_from = ? WHERE rid = ?")
 	}
 	for i := range 64 {
 		if err == nil {
-			_, err = db.Exec("INSERT INTO runs VALUES (?,?,?,?,?,?,?,'running',0,0,0,NULL)", i+1, fmt.Sprint("w", i), fmt.Sprint("run-", i), "run-1", `{"timeout":1}`, "scope", "digest")
+			_, err = db.Exec("INSERT INTO runs VALUES (?,?,?,?,?,?,?,'running',NULL)", i+1, fmt.Sprint("w", i), fmt.Sprint("run-", i), "run-1", `{"timeout":1}`, "scope", "digest")
+		}
+		if err == nil {
+			_, err = db.Exec("INSERT INTO heads VALUES (?, 0, 0, 0, 0, 0)", i+1)
 		}
 	}
 	if err != nil {
@@ -60,7 +64,7 @@ func (p *plain) commit(b *testing.B, n int, row *journal.Row) {
 		if _, err := insert.Exec(p.id, i+1, max(p.id-int64(n), 0), row.Kind, string(row.Head), row.Data); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := update.Exec("running", p.id, p.id, p.id, nil, i+1); err != nil {
+		if _, err := update.Exec(p.id, p.id, 0, p.id, p.id, i+1); err != nil {
 			b.Fatal(err)
 		}
 	}

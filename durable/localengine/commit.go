@@ -68,9 +68,10 @@ type committer struct {
 	row     int64 // the last journal id given
 	undo    []undo
 	pace    pace
-	looked  time.Time // for the file
-	version uint32    // of the file's content, after our last COMMIT
-	one     [1]*op    // the batch of a caller
+	looked  time.Time              // for the file
+	version uint32                 // of the file's content, after our last COMMIT
+	known   map[int64]*journal.Run // some of the unfinished runs, as they are in the file
+	one     [1]*op                 // the batch of a caller
 	hooks   hooks
 
 	keeper *keeper

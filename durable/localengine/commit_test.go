@@ -94,6 +94,64 @@ func TestDuplicateInBatch(t *testing.T) {
 	}
 }
 
+// What a commit leaves out because it has not changed is there, whatever came
+// before: a turn, a refusal, a withdrawn commit, another owner.
+func TestOnlyWhatChangedIsWritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.db")
+	st := storeAt(t, path, nil)
+	r := newRun(1, "a")
+	start(t, st, r)
+	change := func(what string, do func(r *journal.Run)) {
+		t.Helper()
+		r = next(r)
+		do(r)
+		commit(t, st, &journal.Tx{Writes: []journal.Write{{Run: r, Row: newRow(t, 1, journal.KindTurn, what)}}})
+		got, err := st.Run(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, what, got, r)
+	}
+	nothing := func(*journal.Run) {}
+	change("a turn", nothing)
+	change("a status", func(r *journal.Run) { r.Status = []byte(`{"a":"MQ=="}`) })
+	change("a turn with a status", nothing)
+	change("another status as long", func(r *journal.Run) { r.Status = []byte(`{"a":"Mg=="}`) })
+	change("no status", func(r *journal.Run) { r.Status = nil })
+	change("a problem", func(r *journal.Run) { r.Problem = []byte(`{"kind":"panic"}`) })
+	change("a pause", func(r *journal.Run) { r.Paused, r.Problem = []byte(`{}`), nil })
+	change("a deadline", func(r *journal.Run) { r.Deadline, r.Paused = 77, nil })
+	change("deaths", func(r *journal.Run) { r.Deaths = 2 })
+
+	// A refused transaction changes nothing, and nothing is taken for written.
+	n := next(r)
+	n.Status = []byte(`{"lost":""}`)
+	missing := newRun(99, "missing")
+	err := st.Commit(t.Context(), &journal.Tx{Writes: []journal.Write{{Run: n}, {Run: missing}}})
+	if !errors.Is(err, journal.ErrNotFound) {
+		t.Fatalf("a change of a run that is not there: %v", err)
+	}
+	change("the refused status again", func(r *journal.Run) { r.Status = n.Status })
+
+	// Many others push it out of memory.
+	var wg sync.WaitGroup
+	for i := range int64(5000) {
+		wg.Go(func() { start(t, st, newRun(1000+i, fmt.Sprint("w", i))) })
+	}
+	wg.Wait()
+	change("a turn after many others", nothing)
+	change("the end", func(r *journal.Run) { r.State, r.Closed, r.Result = "completed", 5, journal.Payload("1") })
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := storeAt(t, path, nil).Run(1); err != nil {
+		t.Error(err)
+	} else {
+		same(t, "after opening again", got, r)
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	st := newStore(t, nil)

@@ -52,7 +52,7 @@ func deleteRuns(c *conn, rids []int64) (n int, err error) {
 		var row int64
 		var id, chain string
 		found := false
-		if err := c.query("SELECT last, workflow_id, chain FROM runs WHERE rid = ? AND closed > 0", func(v []driver.Value) error {
+		if err := c.query("SELECT last, workflow_id, chain FROM runs JOIN heads USING (rid) WHERE rid = ? AND closed > 0", func(v []driver.Value) error {
 			row, id, chain, found = asInt(v[0]), asString(v[1]), asString(v[2]), true
 			return nil
 		}, rid); err != nil {
@@ -72,7 +72,7 @@ func deleteRuns(c *conn, rids []int64) (n int, err error) {
 			}
 			row = prev
 		}
-		for _, sql := range []string{"DELETE FROM asks WHERE rid = ?", "DELETE FROM items WHERE rid = ?", "DELETE FROM runs WHERE rid = ?"} {
+		for _, sql := range []string{"DELETE FROM asks WHERE rid = ?", "DELETE FROM items WHERE rid = ?", "DELETE FROM heads WHERE rid = ?", "DELETE FROM runs WHERE rid = ?"} {
 			if err := c.exec(sql, rid); err != nil {
 				return 0, err
 			}

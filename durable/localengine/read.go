@@ -11,20 +11,25 @@ import (
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
-const runColumns = "rid, workflow_id, run_id, chain, key, name, owner, scope, digest, parent, parent_call, created, " +
-	"state, next, changed, closed, deadline, turns, deaths, last, open_from, problem, paused, tags, config, failure, memo, status, result"
+const (
+	runColumns = "rid, workflow_id, run_id, chain, key, name, owner, scope, digest, parent, parent_call, created, " +
+		"state, next, closed, deadline, problem, paused, tags, config, failure, memo, status, result"
+	headColumns = "rid, changed, turns, deaths, last, open_from"
+
+	selectRuns = "SELECT runs." + runColumns + ", changed, turns, deaths, last, open_from FROM runs CROSS JOIN heads USING (rid) WHERE "
+)
 
 func scanRun(v []driver.Value) (*journal.Run, error) {
 	r := &journal.Run{
 		RID: asInt(v[0]), WorkflowID: asString(v[1]), RunID: asString(v[2]), Chain: asString(v[3]), Key: asString(v[4]),
 		Name: asString(v[5]), Owner: asString(v[6]), Scope: asString(v[7]), Digest: asString(v[8]),
 		Parent: asInt(v[9]), ParentCall: asString(v[10]), Created: asInt(v[11]),
-		State: asString(v[12]), Next: asString(v[13]), Changed: asInt(v[14]), Closed: asInt(v[15]), Deadline: asInt(v[16]),
-		Turns: asInt(v[17]), Deaths: int(asInt(v[18])), Last: asInt(v[19]), From: asInt(v[20]),
-		Problem: asBytes(v[21]), Paused: asBytes(v[22]), Tags: asBytes(v[23]), Config: asBytes(v[24]),
-		Memo: asBytes(v[26]), Status: asBytes(v[27]), Result: asBytes(v[28]),
+		State: asString(v[12]), Next: asString(v[13]), Closed: asInt(v[14]), Deadline: asInt(v[15]),
+		Problem: asBytes(v[16]), Paused: asBytes(v[17]), Tags: asBytes(v[18]), Config: asBytes(v[19]),
+		Memo: asBytes(v[21]), Status: asBytes(v[22]), Result: asBytes(v[23]),
+		Changed: asInt(v[24]), Turns: asInt(v[25]), Deaths: int(asInt(v[26])), Last: asInt(v[27]), From: asInt(v[28]),
 	}
-	if f := asBytes(v[25]); f != nil {
+	if f := asBytes(v[20]); f != nil {
 		r.Failure = &journal.Failure{}
 		if err := json.Unmarshal(f, r.Failure); err != nil {
 			return nil, fmt.Errorf("run %d: the failure is damaged: %w", r.RID, err)
@@ -36,7 +41,7 @@ func scanRun(v []driver.Value) (*journal.Run, error) {
 // runs reads all runs that a condition selects.
 func (s *store) runs(where string, args ...any) (all []*journal.Run, err error) {
 	err = s.read(func(c *conn) error {
-		return c.query("SELECT "+runColumns+" FROM runs WHERE "+where, func(v []driver.Value) error {
+		return c.query(selectRuns+where, func(v []driver.Value) error {
 			r, err := scanRun(v)
 			all = append(all, r)
 			return err
@@ -72,7 +77,7 @@ func (s *store) MaxRID() (rid int64, err error) {
 // take its time and use the store.
 func (s *store) Unfinished(f func(*journal.Run) error) error {
 	for after := int64(0); ; {
-		page, err := s.runs("closed = 0 AND rid > ? ORDER BY rid LIMIT 256", after)
+		page, err := s.runs("closed = 0 AND runs.rid > ? ORDER BY runs.rid LIMIT 256", after)
 		if err != nil {
 			return err
 		}
@@ -89,12 +94,12 @@ func (s *store) Unfinished(f func(*journal.Run) error) error {
 }
 
 // Run implements [journal.Store].
-func (s *store) Run(rid int64) (*journal.Run, error) { return s.run("rid = ?", rid) }
+func (s *store) Run(rid int64) (*journal.Run, error) { return s.run("runs.rid = ?", rid) }
 
 // Find implements [journal.Store].
 func (s *store) Find(workflowID, runID string) (*journal.Run, error) {
 	if runID == "" {
-		return s.run("workflow_id = ? ORDER BY rid DESC", workflowID)
+		return s.run("workflow_id = ? ORDER BY runs.rid DESC", workflowID)
 	}
 	r, err := s.run("run_id = ?", runID)
 	if err == nil && workflowID != "" && r.WorkflowID != workflowID {
@@ -147,23 +152,23 @@ func (s *store) List(f *journal.Filter) ([]*journal.Run, error) {
 		and("EXISTS (SELECT 1 FROM json_each(runs.tags) t WHERE t.key = ? AND t.value = ?)", k, f.Tags[k])
 	}
 	if f.Before > 0 {
-		and("rid < ?", f.Before)
+		and("runs.rid < ?", f.Before)
 	}
 	limit := f.Limit
 	if limit <= 0 {
 		limit = 100
 	}
-	return s.runs(strings.Join(where, " AND ")+" ORDER BY rid DESC LIMIT ?", append(args, limit)...)
+	return s.runs(strings.Join(where, " AND ")+" ORDER BY runs.rid DESC LIMIT ?", append(args, limit)...)
 }
 
 // Children implements [journal.Store].
 func (s *store) Children(rid int64) ([]*journal.Run, error) {
-	return s.runs("parent = ? AND parent > 0 AND closed = 0 ORDER BY rid", rid)
+	return s.runs("parent = ? AND parent > 0 AND closed = 0 ORDER BY runs.rid", rid)
 }
 
 // ChildOf implements [journal.Store].
 func (s *store) ChildOf(rid int64, call string) (*journal.Run, error) {
-	return s.run("parent = ? AND parent > 0 AND parent_call = ? ORDER BY rid DESC", rid, call)
+	return s.run("parent = ? AND parent > 0 AND parent_call = ? ORDER BY runs.rid DESC", rid, call)
 }
 
 // Rows implements [journal.Store].

@@ -22,10 +22,11 @@ const (
 // docs/local-file.md.
 //
 // The hot path is one insert at the end of journal and one update of a row of
-// runs that touches no index: whatever every turn dirties is written again in
-// every flush. So the journal has no index on the run; its rows are a list
-// that runs.last heads. The data column is last, so that the head of a row is
-// read without its payloads.
+// heads, which is narrow and has no index: whatever every turn dirties is
+// written again in every flush. A row of runs is some twenty times as wide and
+// changes only when the run ends, or something is published. The journal has no
+// index on the run; its rows are a list that heads.last heads. The data column
+// is last, so that the head of a row is read without its payloads.
 const schema = `
 CREATE TABLE meta (
 	name  TEXT PRIMARY KEY,
@@ -54,13 +55,8 @@ CREATE TABLE runs (
 	created     INTEGER NOT NULL,
 	state       TEXT NOT NULL,
 	next        TEXT NOT NULL,
-	changed     INTEGER NOT NULL,
 	closed      INTEGER NOT NULL,
 	deadline    INTEGER NOT NULL,
-	turns       INTEGER NOT NULL,
-	deaths      INTEGER NOT NULL,
-	last        INTEGER NOT NULL,
-	open_from   INTEGER NOT NULL,
 	problem     TEXT,
 	paused      TEXT,
 	tags        TEXT,
@@ -75,6 +71,14 @@ CREATE UNIQUE INDEX runs_run_id ON runs (run_id);
 CREATE UNIQUE INDEX runs_key ON runs (key) WHERE key IS NOT NULL;
 CREATE UNIQUE INDEX runs_live ON runs (workflow_id) WHERE closed = 0;
 CREATE INDEX runs_parent ON runs (parent, parent_call) WHERE parent > 0;
+CREATE TABLE heads (
+	rid       INTEGER PRIMARY KEY,
+	changed   INTEGER NOT NULL,
+	turns     INTEGER NOT NULL,
+	deaths    INTEGER NOT NULL,
+	last      INTEGER NOT NULL,
+	open_from INTEGER NOT NULL
+);
 CREATE TABLE journal (
 	id   INTEGER PRIMARY KEY,
 	run  INTEGER NOT NULL,
@@ -209,12 +213,12 @@ func identify(c *conn, path string) (fileState, error) {
 		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf(
 			"its header says schema version %d and its table meta says %d; restore a backup", version, meta)}
 	}
-	const ours = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('meta', 'owner', 'runs', 'journal', 'asks', 'items', 'blobs', 'blob_refs', 'requests')"
+	const ours = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('meta', 'owner', 'runs', 'heads', 'journal', 'asks', 'items', 'blobs', 'blob_refs', 'requests')"
 	switch n, err := c.int64(ours); {
 	case err != nil:
 		return 0, explain(path, err)
-	case n != 9:
-		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf("%d of its tables are missing; restore a backup", 9-n)}
+	case n != 10:
+		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf("%d of its tables are missing; restore a backup", 10-n)}
 	}
 	return fileOurs, nil
 }

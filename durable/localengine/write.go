@@ -13,12 +13,13 @@ import (
 )
 
 const (
-	insertRun = "INSERT INTO runs (" + runColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+	insertRun  = "INSERT INTO runs (" + runColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+	insertHead = "INSERT INTO heads (" + headColumns + ") VALUES (?,?,?,?,?,?)"
+	updateHead = "UPDATE heads SET changed = ?, turns = ?, deaths = ?, last = ?, open_from = ? WHERE rid = ?"
 
 	// updateRun leaves out what never changes and, above all, closed: naming
 	// a column of an index makes SQLite write the index too.
-	updateRun = "UPDATE runs SET state = ?, next = ?, changed = ?, deadline = ?, turns = ?, deaths = ?, last = ?, open_from = ?, " +
-		"problem = ?, paused = ?, tags = ?, failure = ?, memo = ?, status = ?, result = ?"
+	updateRun    = "UPDATE runs SET state = ?, next = ?, deadline = ?, problem = ?, paused = ?, tags = ?, failure = ?, memo = ?, status = ?, result = ?"
 	updateOpen   = updateRun + " WHERE rid = ? AND closed = 0"
 	updateClosed = updateRun + ", closed = ? WHERE rid = ?"
 
@@ -178,18 +179,33 @@ func (w *committer) apply(tx *journal.Tx) error {
 type doFunc func(sql string, args ...any) (driver.Result, error)
 
 func (w *committer) update(r *journal.Run, do doFunc) error {
+	if was := w.known[r.RID]; was == nil || !onlyHead(was, r) {
+		if err := w.updateRun(r, do); err != nil {
+			return err
+		}
+	}
+	res, err := do(updateHead, r.Changed, r.Turns, int64(r.Deaths), r.Last, r.From, r.RID)
+	return changedOne(res, err, r)
+}
+
+func (w *committer) updateRun(r *journal.Run, do doFunc) error {
 	fail, err := failure(r.Failure)
 	if err != nil {
 		return &refused{err, true}
 	}
 	var res driver.Result
 	if r.Closed == 0 {
-		res, err = do(updateOpen, r.State, r.Next, r.Changed, r.Deadline, r.Turns, int64(r.Deaths), r.Last, r.From,
+		res, err = do(updateOpen, r.State, r.Next, r.Deadline,
 			text(r.Problem), text(r.Paused), text(r.Tags), fail, text(r.Memo), text(r.Status), blob(r.Result), r.RID)
 	} else {
-		res, err = do(updateClosed, r.State, r.Next, r.Changed, r.Deadline, r.Turns, int64(r.Deaths), r.Last, r.From,
+		res, err = do(updateClosed, r.State, r.Next, r.Deadline,
 			text(r.Problem), text(r.Paused), text(r.Tags), fail, text(r.Memo), text(r.Status), blob(r.Result), r.Closed, r.RID)
 	}
+	return changedOne(res, err, r)
+}
+
+// changedOne makes sure that an update found its row.
+func changedOne(res driver.Result, err error, r *journal.Run) error {
 	if err != nil {
 		return err
 	}
@@ -199,17 +215,53 @@ func (w *committer) update(r *journal.Run, do doFunc) error {
 	return nil
 }
 
+// onlyHead reports whether nothing of a run has changed but what heads holds.
+// A committed run is never changed, so what shares its memory is the same.
+func onlyHead(was, r *journal.Run) bool {
+	same := func(a, b []byte) bool {
+		return len(a) == len(b) && (a == nil) == (b == nil) && unsafe.SliceData(a) == unsafe.SliceData(b)
+	}
+	return was.Closed == 0 && r.Closed == 0 && was.State == r.State && was.Next == r.Next && was.Deadline == r.Deadline && was.Failure == r.Failure &&
+		same(was.Problem, r.Problem) && same(was.Paused, r.Paused) && same(was.Tags, r.Tags) &&
+		same(was.Memo, r.Memo) && same(was.Status, r.Status) && same(was.Result, r.Result)
+}
+
+// maxKnown bounds the runs of which the committer remembers what it wrote.
+const maxKnown = 4096
+
+// remember keeps what a batch has made of its runs.
+func (w *committer) remember(batch []*op) {
+	for _, o := range batch {
+		if o.tx == nil || o.err != nil {
+			continue
+		}
+		for _, wr := range o.tx.Writes {
+			if wr.Run.Closed != 0 {
+				delete(w.known, wr.Run.RID)
+				continue
+			}
+			if len(w.known) >= maxKnown {
+				clear(w.known)
+			}
+			w.known[wr.Run.RID] = wr.Run
+		}
+	}
+}
+
 func (w *committer) insert(r *journal.Run, do doFunc) error {
 	fail, err := failure(r.Failure)
 	if err != nil {
 		return &refused{err, true}
 	}
 	_, err = do(insertRun, r.RID, r.WorkflowID, r.RunID, r.Chain, orNull(r.Key), r.Name, r.Owner, r.Scope, r.Digest, r.Parent, r.ParentCall, r.Created,
-		r.State, r.Next, r.Changed, r.Closed, r.Deadline, r.Turns, int64(r.Deaths), r.Last, r.From,
+		r.State, r.Next, r.Closed, r.Deadline,
 		text(r.Problem), text(r.Paused), text(r.Tags), text(r.Config), fail, text(r.Memo), text(r.Status), blob(r.Result))
 	var no *refused
 	if errors.As(err, &no) && classify(no.err) == faultDup {
 		no.err = fmt.Errorf("run %s: %w: %v", r.WorkflowID, journal.ErrDuplicate, no.err)
+	}
+	if err == nil {
+		_, err = do(insertHead, r.RID, r.Changed, r.Turns, int64(r.Deaths), r.Last, r.From)
 	}
 	return err
 }
@@ -272,6 +324,7 @@ func (w *committer) try(batch []*op) (bad *op, err error) {
 	if w.version, err = w.c.version(); err != nil {
 		w.version = 0 // look at the epoch next time
 	}
+	w.remember(batch)
 	return nil, nil
 }
 

@@ -100,8 +100,6 @@ func multiply(ctx context.Context, path, seed string, from, to int) (err error) 
 			pick[i] = fmt.Sprintf("'old-' || (%d + n.i)", from)
 		case "run_id", "chain":
 			pick[i] = "lower(hex(randomblob(16)))"
-		case "last":
-			pick[i] = "top.id + n.i * top.many"
 		default:
 			pick[i] = "r." + name
 		}
@@ -111,7 +109,10 @@ func multiply(ctx context.Context, path, seed string, from, to int) (err error) 
 		CREATE TEMP TABLE top AS SELECT (SELECT max(id) FROM journal) AS id, (SELECT max(rid) FROM runs) AS rid, (SELECT count(*) FROM journal WHERE run = (SELECT rid FROM runs WHERE run_id = '%[1]s')) AS many;
 		CREATE TEMP TABLE rows AS SELECT row_number() OVER (ORDER BY id) AS k, kind, head, data FROM journal WHERE run = (SELECT rid FROM runs WHERE run_id = '%[1]s');
 		CREATE TEMP TABLE seed AS SELECT * FROM runs WHERE run_id = '%[1]s';
+		CREATE TEMP TABLE head AS SELECT * FROM heads WHERE rid = (SELECT rid FROM seed);
 		INSERT INTO runs (%[2]s) %[3]s SELECT %[4]s FROM n, top, seed r;
+		INSERT INTO heads (rid, changed, turns, deaths, last, open_from)
+			%[3]s SELECT top.rid + n.i, changed, turns, deaths, top.id + n.i * many, top.id + n.i * many FROM n, top, head;
 		INSERT INTO journal (id, run, prev, kind, head, data)
 			%[3]s SELECT top.id + (n.i - 1) * many + k, top.rid + n.i, iif(k = 1, 0, top.id + (n.i - 1) * many + k - 1), kind, head, data FROM n, top, rows;
 		COMMIT`, seed, strings.Join(cols, ", "), numbers, strings.Join(pick, ", "))

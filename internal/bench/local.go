@@ -169,11 +169,11 @@ func parallel(b *bench) (err error) {
 	b.add(row{what: "file engine: 64 runs stepping at once", ours: fmt.Sprintf("%s a step, %s", short(got[0].median()), rate(got[0].median())),
 		limit: fmt.Sprintf("plain SQLite, the same rows, appended in batches of 64: %s, %s", short(got[1].median()), rate(got[1].median())),
 		ratio: speed(got[0], got[1]), target: 0.5, atLeast: true})
-	b.add(row{what: "the same, where the runs' own rows are written too", ours: short(got[0].median()),
+	b.add(row{what: "the same, where the heads of the runs are written too", ours: short(got[0].median()),
 		limit: fmt.Sprintf("plain SQLite, in batches of 64: %s, %s", short(got[3].median()), rate(got[3].median())), ratio: speed(got[0], got[3])})
 	b.add(row{what: "the same, processor time of a step", ours: short(cpuFew.median()), limit: "15 µs",
 		ratio: float64(cpuFew.median()) / float64(15*time.Microsecond), target: 1})
-	b.add(row{what: "of this, plain SQLite's for the same rows", ours: fmt.Sprintf("appended %s, with the runs' rows %s", short(cpuRows.median()), short(cpuTurns.median()))})
+	b.add(row{what: "of this, plain SQLite's for the same rows", ours: fmt.Sprintf("appended %s, with the heads of the runs %s", short(cpuRows.median()), short(cpuTurns.median()))})
 	b.add(row{what: "file engine: 1,000 runs stepping at once", ours: fmt.Sprintf("%s a step, %s, %s of processor time", short(got[2].median()), rate(got[2].median()), short(cpuMany.median())),
 		limit: "64 runs: " + short(got[0].median()), ratio: speed(got[2], got[0]), target: 1, atLeast: true})
 	b.add(row{what: "file engine: p99 of a lone run's step beside 1,000 busy runs", ours: fmt.Sprintf("%s (p50 %s)", short(got[4].median()), short(p50.median())),

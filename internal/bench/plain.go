@@ -16,14 +16,13 @@ import (
 // driver without database/sql above it, statements prepared once, the same
 // tables, pragmas and rows, the log grown ahead, on one connection.
 type plain struct {
-	c                                            driver.Conn
-	begin, commit, insert, update                driver.Stmt
-	beginX, commitX, insertX, updateX            driver.StmtExecContext
-	id                                           int64
-	runs                                         []plainRun
-	kind, head, state, next, config, status, tag driver.Value
-	data                                         driver.Value
-	args                                         []driver.NamedValue
+	c                                 driver.Conn
+	begin, commit, insert, update     driver.Stmt
+	beginX, commitX, insertX, updateX driver.StmtExecContext
+	id                                int64
+	runs                              []plainRun
+	kind, head, data                  driver.Value
+	args                              []driver.NamedValue
 }
 
 type plainRun struct{ rid, last, turns int64 }
@@ -68,8 +67,7 @@ func (b *bench) newPlain(runs int) (_ *plain, err error) {
 		{&p.begin, &p.beginX, "BEGIN IMMEDIATE"},
 		{&p.commit, &p.commitX, "COMMIT"},
 		{&p.insert, &p.insertX, "INSERT INTO journal (id, run, prev, kind, head, data) VALUES (?,?,?,?,?,?)"},
-		{&p.update, &p.updateX, "UPDATE runs SET state = ?, next = ?, changed = ?, deadline = ?, turns = ?, deaths = ?, last = ?, open_from = ?, " +
-			"problem = ?, paused = ?, tags = ?, failure = ?, memo = ?, status = ?, result = ? WHERE rid = ? AND closed = 0"},
+		{&p.update, &p.updateX, "UPDATE heads SET changed = ?, turns = ?, deaths = ?, last = ?, open_from = ? WHERE rid = ?"},
 	} {
 		if *st.into, err = c.Prepare(st.sql); err != nil {
 			return nil, err
@@ -95,9 +93,8 @@ func (p *plain) learn() error {
 	if p.head == nil {
 		return fmt.Errorf("no row of a step was found")
 	}
-	return p.query("SELECT rid, last, turns, state, next, status, tags FROM runs ORDER BY rid", func(v []driver.Value) {
+	return p.query("SELECT rid, last, turns FROM heads ORDER BY rid", func(v []driver.Value) {
 		p.runs = append(p.runs, plainRun{v[0].(int64), v[1].(int64), v[2].(int64)})
-		p.state, p.next, p.status, p.tag = v[3], v[4], v[5], v[6]
 	})
 }
 
@@ -128,7 +125,7 @@ func (p *plain) exec(s driver.StmtExecContext, args ...driver.Value) error {
 }
 
 // turns commits what a step of each of the first n runs writes: a row of the
-// journal, and the run's own row.
+// journal, and the head of the run.
 func (p *plain) turns(n int) error { return p.tx(n, true) }
 
 // rows commits n rows of the journal and nothing else.
@@ -149,8 +146,7 @@ func (p *plain) tx(n int, runs bool) error {
 			continue
 		}
 		r.turns++
-		if err := p.exec(p.updateX, p.state, p.next, 1763700000000000+p.id, int64(0), r.turns, int64(0), r.last, r.last,
-			nil, nil, p.tag, nil, nil, p.status, nil, r.rid); err != nil {
+		if err := p.exec(p.updateX, 1763700000000000+p.id, r.turns, int64(0), r.last, r.last, r.rid); err != nil {
 			return err
 		}
 	}
