@@ -16,7 +16,14 @@ const (
 		"state, next, closed, deadline, problem, paused, tags, config, failure, memo, status, result"
 	headColumns = "rid, changed, turns, deaths, last, open_from"
 
-	selectRuns = "SELECT runs." + runColumns + ", changed, turns, deaths, last, open_from FROM runs CROSS JOIN heads USING (rid) WHERE "
+	selectRuns = "SELECT runs." + runColumns + ", changed, turns, deaths, last, open_from FROM "
+	withHeads  = " CROSS JOIN heads USING (rid) WHERE "
+
+	// allRuns and openRuns are where to look for runs: among a million ended
+	// ones the unfinished have an index of their own. It is for conditions
+	// with closed = 0.
+	allRuns  = "runs"
+	openRuns = "runs INDEXED BY runs_open"
 )
 
 func scanRun(v []driver.Value) (*journal.Run, error) {
@@ -39,9 +46,13 @@ func scanRun(v []driver.Value) (*journal.Run, error) {
 }
 
 // runs reads all runs that a condition selects.
-func (s *store) runs(where string, args ...any) (all []*journal.Run, err error) {
+func (s *store) runs(where string, args ...any) ([]*journal.Run, error) {
+	return s.runsFrom(allRuns, where, args...)
+}
+
+func (s *store) runsFrom(from, where string, args ...any) (all []*journal.Run, err error) {
 	err = s.read(func(c *conn) error {
-		return c.query(selectRuns+where, func(v []driver.Value) error {
+		return c.query(selectRuns+from+withHeads+where, func(v []driver.Value) error {
 			r, err := scanRun(v)
 			all = append(all, r)
 			return err
@@ -77,7 +88,7 @@ func (s *store) MaxRID() (rid int64, err error) {
 // take its time and use the store.
 func (s *store) Unfinished(f func(*journal.Run) error) error {
 	for after := int64(0); ; {
-		page, err := s.runs("closed = 0 AND runs.rid > ? ORDER BY runs.rid LIMIT 256", after)
+		page, err := s.runsFrom(openRuns, "closed = 0 AND runs.rid > ? ORDER BY runs.rid LIMIT 256", after)
 		if err != nil {
 			return err
 		}
@@ -119,7 +130,7 @@ func (s *store) FindKey(key string) (*journal.Run, error) {
 // List implements [journal.Store].
 func (s *store) List(f *journal.Filter) ([]*journal.Run, error) {
 	var args []any
-	where := []string{"1"}
+	from, where := allRuns, []string{"1"}
 	and := func(cond string, vals ...any) {
 		where = append(where, cond)
 		args = append(args, vals...)
@@ -134,6 +145,10 @@ func (s *store) List(f *journal.Filter) ([]*journal.Run, error) {
 		and("owner = ?", *f.Owner)
 	}
 	if len(f.States) > 0 {
+		if !slices.ContainsFunc(f.States, func(s string) bool { return s != "running" }) {
+			from = openRuns
+			and("closed = 0")
+		}
 		vals := make([]any, len(f.States))
 		for i, s := range f.States {
 			vals[i] = s
@@ -158,7 +173,7 @@ func (s *store) List(f *journal.Filter) ([]*journal.Run, error) {
 	if limit <= 0 {
 		limit = 100
 	}
-	return s.runs(strings.Join(where, " AND ")+" ORDER BY runs.rid DESC LIMIT ?", append(args, limit)...)
+	return s.runsFrom(from, strings.Join(where, " AND ")+" ORDER BY runs.rid DESC LIMIT ?", append(args, limit)...)
 }
 
 // Children implements [journal.Store].

@@ -70,6 +70,7 @@ CREATE INDEX runs_workflow_id ON runs (workflow_id);
 CREATE UNIQUE INDEX runs_run_id ON runs (run_id);
 CREATE UNIQUE INDEX runs_key ON runs (key) WHERE key IS NOT NULL;
 CREATE UNIQUE INDEX runs_live ON runs (workflow_id) WHERE closed = 0;
+CREATE INDEX runs_open ON runs (rid) WHERE closed = 0;
 CREATE INDEX runs_parent ON runs (parent, parent_call) WHERE parent > 0;
 CREATE TABLE heads (
 	rid       INTEGER PRIMARY KEY,
