@@ -1,9 +1,11 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -18,9 +20,11 @@ func (e *entry) launch(oc *openCall) {
 	}
 	switch oc.call.Kind {
 	case kindTimer:
-		oc.timer = ex.timers.add(oc.due, func() {
-			ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Fired, Call: id}})
-		})
+		if oc.timer == nil {
+			oc.timer = ex.timers.add(oc.due, func() {
+				ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Fired, Call: id}})
+			})
+		}
 	case kindQuestion:
 		if oc.due > 0 {
 			oc.timer = ex.timers.add(oc.due, func() {
@@ -38,6 +42,19 @@ func (e *entry) launch(oc *openCall) {
 	case kindMessage, kindStop:
 		ex.work(func() { ex.sendOut(e, oc) })
 	}
+}
+
+// inDueOrder sorts calls that are about to be launched: of the timers that are
+// overdue, each fires as soon as it is there.
+func inDueOrder(ocs []*openCall) []*openCall {
+	due := func(oc *openCall) int64 {
+		if oc.call.Kind == kindTimer {
+			return oc.due
+		}
+		return 0
+	}
+	slices.SortStableFunc(ocs, func(a, b *openCall) int { return cmp.Compare(due(a), due(b)) })
+	return ocs
 }
 
 // forget drops an open call: it has its outcome, or nobody wants it.
@@ -427,6 +444,15 @@ func (ex *executor) recover(ctx context.Context) error {
 	ex.unfinished = len(all)
 	if err := ex.countDeaths(all, opens); err != nil {
 		return err
+	}
+	// Timers of all runs fire in due order, so they are there before the first
+	// of them can fire.
+	for i, e := range all {
+		for _, oc := range inDueOrder(opens[i]) {
+			if oc.call.Kind == kindTimer && !e.poisoned() {
+				e.launch(oc)
+			}
+		}
 	}
 	for i, e := range all {
 		open, orphan := opens[i], e.row.Parent != 0 && !unfinished[e.row.Parent]

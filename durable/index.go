@@ -125,7 +125,7 @@ func (e *entry) load() error {
 		return err
 	}
 	e.fill(row, open, pend)
-	for _, oc := range open {
+	for _, oc := range inDueOrder(open) {
 		if oc.call.Kind != kindChild || !oc.began {
 			e.relaunch(oc)
 		}

@@ -5,6 +5,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -283,7 +285,7 @@ func (e *entry) clearProblem(*Request) error {
 			return err
 		}
 		e.setRow(&row)
-		for _, oc := range e.open {
+		for _, oc := range inDueOrder(slices.Collect(maps.Values(e.open))) {
 			if oc.active == nil && oc.timer == nil {
 				e.relaunch(oc)
 			}

@@ -301,6 +301,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		ex.changed(row.RID)
 		return
 	}
+	var timers []*openCall
 	for _, c := range t.entry.Calls {
 		if f := r.open[c.ID]; f != nil { // not closed in the same turn
 			oc := &openCall{call: c, row: jr.ID, at: now, due: c.Due}
@@ -308,8 +309,15 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 				oc.spec = f.spec.step.spec
 			}
 			e.open[c.ID] = oc
+			if c.Kind == kindTimer {
+				timers = append(timers, oc)
+				continue
+			}
 			e.launch(oc)
 		}
+	}
+	for _, oc := range inDueOrder(timers) {
+		e.launch(oc)
 	}
 	for _, id := range t.entry.Stops {
 		e.stopCall(id)
