@@ -1,6 +1,7 @@
 package localengine_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"path/filepath"
@@ -8,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/durable/localengine"
 )
 
 // plain is what somebody would write who needs no engine: the same rows in
@@ -151,6 +154,51 @@ func BenchmarkParallel(b *testing.B) {
 	}
 	report(b, own, rival, 1)
 	b.ReportMetric(float64(ops)/float64(flushes), "commits/flush")
+}
+
+// BenchmarkStep is a step of the whole engine, b.N of them shared by so many
+// runs that step at once. go run ./internal/bench has these against their limits.
+func BenchmarkStep(b *testing.B) {
+	for _, runs := range []int{1, 64, 1000} {
+		b.Run(fmt.Sprint("runs=", runs), func(b *testing.B) {
+			type small struct {
+				ID     string
+				Amount float64
+				Tags   []int
+			}
+			step := durable.NewStep("step", func(_ context.Context, s small) (small, error) { return s, nil }, nil)
+			wf := durable.NewWorkflow("steps", func(ctx context.Context, n int) (int, error) {
+				s := small{"a-17", 12.5, []int{1, 2, 3}}
+				var err error
+				for range n {
+					if s, err = step.Do(ctx, s); err != nil {
+						break
+					}
+				}
+				return n, err
+			}, nil)
+			e, err := localengine.Open(b.Context(), filepath.Join(b.TempDir(), "a.db"), nil, wf, step)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer e.Close(context.Background())
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for i := range runs {
+				wg.Go(func() {
+					r, err := wf.Start(b.Context(), e, max((b.N+i)/runs, 1), nil)
+					if err == nil {
+						_, err = wf.Result(b.Context(), r)
+					}
+					if err != nil {
+						b.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
 }
 
 func report(b *testing.B, own, rival []time.Duration, each int) {

@@ -75,7 +75,7 @@ func (w *waiter) Observe(o durable.Observation) {
 }
 
 func (w *waiter) open(b *bench, path string) (*durable.Engine, error) {
-	return localengine.Open(b.ctx, path, &localengine.Options{Engine: durable.Options{Observer: w}}, w.wf, w.echo, w.stay, w.news, w.approve, w.state)
+	return localengine.Open(b.ctx, path, &localengine.Options{Engine: durable.Options{Observer: w, MaxSteps: 20_000}}, w.wf, w.echo, w.stay, w.news, w.approve, w.state)
 }
 
 // settle starts runs and returns when all of them wait.
