@@ -205,6 +205,9 @@ func (d *Disk) Restart(dir string) (*Disk, error) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(d.dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed by others than SQLite
+		}
 		if err != nil {
 			return nil, err
 		}
