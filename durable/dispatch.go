@@ -26,7 +26,7 @@ func (e *entry) launch(oc *openCall) {
 			})
 		}
 	case kindQuestion:
-		if oc.due > 0 {
+		if oc.due > 0 && oc.timer == nil {
 			oc.timer = ex.timers.add(oc.due, func() {
 				ex.deliver(e, &incoming{ctl: func(e *entry) { e.expire(id) }})
 			})
@@ -48,7 +48,7 @@ func (e *entry) launch(oc *openCall) {
 // overdue, each fires as soon as it is there.
 func inDueOrder(ocs []*openCall) []*openCall {
 	due := func(oc *openCall) int64 {
-		if oc.call.Kind == kindTimer {
+		if oc.call.Kind == kindTimer || oc.call.Kind == kindQuestion {
 			return oc.due
 		}
 		return 0
@@ -79,7 +79,7 @@ func (e *entry) stopCall(id string) {
 	oc.stop = true
 	switch {
 	case oc.call.Kind == kindChild:
-		e.ex.deliver(e.ex.childOf(e.row, id), cancelEvent("", "its caller was cancelled"))
+		e.ex.cancelChild(e.ex.childOf(e.row, id), "its caller was cancelled")
 	case oc.call.Kind != kindStep:
 	case oc.active != nil:
 		oc.active.end(context.Canceled)
@@ -144,9 +144,10 @@ func (e *entry) dispatch(oc *openCall) {
 		})
 		return
 	}
+	// The history says of it that it waits, if only for the next process.
+	mark := oc.held || oc.due != 0
 	oc.due = 0
 	oc.attempt++
-	mark := oc.held || oc.attempt > 1
 	oc.held = false
 	a := &attempt{ent: e, oc: oc, mark: mark, last: oc.beat, info: StepInfo{
 		Step: oc.call.Name, Call: id, Key: oc.call.Key, Attempt: oc.attempt,
@@ -445,11 +446,12 @@ func (ex *executor) recover(ctx context.Context) error {
 	if err := ex.countDeaths(all, opens); err != nil {
 		return err
 	}
+	now := time.Now().UnixMicro()
 	// Timers of all runs fire in due order, so they are there before the first
 	// of them can fire.
 	for i, e := range all {
 		for _, oc := range inDueOrder(opens[i]) {
-			if oc.call.Kind == kindTimer && !e.poisoned() {
+			if (oc.call.Kind == kindTimer || oc.call.Kind == kindQuestion) && !e.poisoned() {
 				e.launch(oc)
 			}
 		}
@@ -457,6 +459,10 @@ func (ex *executor) recover(ctx context.Context) error {
 	for i, e := range all {
 		open, orphan := opens[i], e.row.Parent != 0 && !unfinished[e.row.Parent]
 		ex.deliver(e, &incoming{ctl: func(e *entry) {
+			if e.row.Deadline > 0 && e.row.Deadline <= now {
+				e.timeOut() // before it does anything
+				return
+			}
 			if orphan {
 				ex.closeChild(e, e.cfg.ParentClose)
 			}

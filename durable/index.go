@@ -91,9 +91,7 @@ func (e *entry) fill(row *journal.Run, open []*openCall, pend []pending) {
 	}
 	if row.Deadline > 0 {
 		e.deadline = ex.timers.add(row.Deadline, func() {
-			ex.deliver(e, &incoming{ctl: func(e *entry) {
-				_ = e.finishNow(TimedOut, &journal.Failure{Type: "timeout", Kind: "timeout", Message: "the run's timeout ran out"}, "", "")
-			}})
+			ex.deliver(e, &incoming{ctl: (*entry).timeOut})
 		})
 	}
 	if e.startA = e.cfg.StartAt; e.startA > time.Now().UnixMicro() {

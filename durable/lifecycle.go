@@ -184,6 +184,11 @@ func configOf(row *journal.Run) *runConfig {
 	return cfg
 }
 
+// timeOut ends a run whose time is up.
+func (e *entry) timeOut() {
+	_ = e.finishNow(TimedOut, &journal.Failure{Type: "timeout", Kind: "timeout", Message: "the run's timeout ran out"}, "", "")
+}
+
 // finishNow ends a run without its code: terminated, timed out.
 func (e *entry) finishNow(state State, f *journal.Failure, by, reason string) error {
 	if State(e.row.State).Done() {
@@ -254,9 +259,9 @@ func (ex *executor) closeChild(child *entry, policy ParentClose) {
 	const why = "its parent has ended"
 	switch policy {
 	case ParentCloseCancel:
-		ex.deliver(child, cancelEvent("", why))
+		ex.cancelChild(child, why)
 	case ParentCloseTerminate:
-		ex.deliver(child, &incoming{ctl: func(e *entry) { _ = e.finishNow(Terminated, nil, "", why) }})
+		ex.onward(child, func(e *entry) { _ = e.finishNow(Terminated, nil, "", why) })
 	}
 }
 
@@ -323,7 +328,7 @@ func (ex *executor) startChild(e *entry, oc *openCall) {
 			return
 		}
 		if c.stop {
-			ex.deliver(ex.entry(row.RID), cancelEvent("", "its caller was cancelled"))
+			ex.cancelChild(ex.entry(row.RID), "its caller was cancelled")
 		}
 	}}, started)
 }

@@ -50,7 +50,7 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 	case opPutBlob:
 		return ex.putBlob(ctx, req)
 	case opCancel:
-		return ex.control(ctx, req, func(e *entry) error { return e.cancel(req) })
+		return ex.control(ctx, req, func(e *entry) error { return e.cancel(req, "") })
 	case opTerminate:
 		if rep, err := ex.terminateStuck(req); rep != nil || err != nil {
 			return rep, err
@@ -175,31 +175,55 @@ func settle(ref Ref, err error) (*Reply, error) {
 
 // control carries out a control operation on the run's loop.
 func (ex *executor) control(ctx context.Context, req *Request, fn func(e *entry) error) (*Reply, error) {
-	e, row, no := ex.target(req)
-	if no != nil {
-		return no, nil
-	}
-	ch := make(chan error, 1)
-	ex.deliver(e, &incoming{ack: func(err error) { tell(ch, err) }, ctl: func(e *entry) {
-		if State(e.row.State).Done() {
-			tell(ch, finishedError(e.row))
-			return
+	for {
+		e, row, no := ex.target(req)
+		if no != nil {
+			return no, nil
 		}
-		tell(ch, fn(e))
+		ch := make(chan error, 1)
+		ex.deliver(e, &incoming{ack: func(err error) { tell(ch, err) }, ctl: func(e *entry) {
+			if State(e.row.State).Done() {
+				tell(ch, finishedError(e.row))
+				return
+			}
+			tell(ch, fn(e))
+		}})
+		err := ex.waitErr(ctx, ch)
+		if errors.Is(err, ErrFinished) && ex.continued(row.RID) {
+			continue // it moved on while the request was on its way
+		}
+		return settle(refOf(row), err)
+	}
+}
+
+// onward does something to a run on its loop, or to the one that continues it
+// meanwhile.
+func (ex *executor) onward(e *entry, fn func(e *entry)) {
+	ex.deliver(e, &incoming{ctl: func(e *entry) {
+		if State(e.row.State) != Continued {
+			fn(e)
+		} else if next, err := ex.st.Find(e.row.WorkflowID, e.row.Next); err == nil {
+			ex.onward(ex.entry(next.RID), fn)
+		}
 	}})
-	return settle(refOf(row), ex.waitErr(ctx, ch))
 }
 
-func cancelEvent(by, why string) *incoming {
-	return &incoming{ctl: func(e *entry) {
-		_ = e.cancel(&Request{Actor: Actor{Name: by}, Reason: why})
-	}}
+// cancelChild cancels a run in the name of its parent. It may be done again
+// after a restart; for the same reason it counts once.
+func (ex *executor) cancelChild(e *entry, why string) {
+	ex.onward(e, func(e *entry) {
+		_ = e.cancel(&Request{Reason: why}, fmt.Sprintf("cancel/%d/%s/%s", e.row.Parent, e.row.ParentCall, why))
+	})
 }
 
-// cancel asks the code to stop. It lifts a pause.
-func (e *entry) cancel(req *Request) error {
+// cancel asks the code to stop. It lifts a pause. One with an id counts once,
+// over the chain; empty: always.
+func (e *entry) cancel(req *Request, id string) error {
 	if State(e.row.State).Done() {
 		return finishedError(e.row)
+	}
+	if id != "" && e.had(id) {
+		return nil
 	}
 	if len(e.row.Paused) > 0 {
 		if err := e.hold(&Request{Op: opResume, Actor: req.Actor, Reason: "cancelled"}); err != nil {
@@ -211,10 +235,21 @@ func (e *entry) cancel(req *Request) error {
 	}
 	var err error
 	e.turn([]*incoming{{
-		ev:  &journal.Event{Kind: journal.Canceled, By: req.Actor.Name, Name: req.Reason, Trace: req.Trace},
+		ev:  &journal.Event{Kind: journal.Canceled, ID: id, By: req.Actor.Name, Name: req.Reason, Trace: req.Trace},
 		ack: func(x error) { err = x },
 	}})
 	return err
+}
+
+// had reports whether an event of that id has reached the run.
+func (e *entry) had(id string) bool {
+	for _, p := range e.pend {
+		if p.ev.ID == id {
+			return true
+		}
+	}
+	r, _ := e.wake()
+	return r != nil && r.seen[id]
 }
 
 // hold pauses or resumes the run.

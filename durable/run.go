@@ -454,6 +454,7 @@ func (r *run) apply(ev *journal.Event) {
 		r.outcomes++
 		r.mailbox(ev.Name).put(letter{id: ev.ID, by: ev.By, order: r.outcomes, payload: ev.Payload})
 	case journal.Canceled:
+		r.remember(ev.ID)
 		if !r.cancelAsked {
 			r.cancelAsked = true
 			r.root.cancel(context.Canceled)
