@@ -35,12 +35,12 @@ var layers = []layer{
 	{"durable/durabletest", []string{"durable", "durable/internal/..."}, []string{"go.uber.org/goleak"}},
 	{"durable/internal/...", []string{"durable/internal/..."}, nil},
 	{"durable/localengine", []string{"durable", "durable/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, []string{"durable/durabletest", "internal/powercut", "go.uber.org/goleak", "pgregory.net/rapid"}},
+	{"durable/localengine/internal/simulate", []string{"durable", "durable/internal/...", "durable/localengine"}, []string{"go.uber.org/goleak"}},
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"examples/...", []string{"durable", "durable/localengine", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"modernc.org/sqlite"}},
 	{"internal/bench", []string{"durable", "durable/localengine", "internal/powercut", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
-	{"internal/crashsweep", []string{"durable", "durable/durabletest", "durable/localengine", "internal/powercut"}, []string{"go.uber.org/goleak"}},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{".", nil, []string{"durable", "durable/localengine", "mcpserve"}}, // the facade comes later
 }
