@@ -243,6 +243,7 @@ func (b *bench) longHistory() (err error) {
 		line := row{what: fmt.Sprintf("replay of %d steps", n), ours: fmt.Sprintf("%s, %s a step", short(all.median()), short(each[n]))}
 		if n > 100 {
 			line.limit, line.ratio = "a step of 100: "+short(each[100]), float64(each[n])/float64(each[100])
+			line.target = 1.5 // it is linear
 		}
 		b.add(line)
 	}
