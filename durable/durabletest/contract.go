@@ -271,6 +271,9 @@ func (t *T) after() {
 	}
 	slices.Sort(logs)
 	t.log = strings.Join(logs, "")
+	if t.play.Loose != "" {
+		t.log = "not compared: " + t.play.Loose + "\n"
+	}
 }
 
 // host is where a scenario's program runs.

@@ -206,6 +206,12 @@ func (x tried[V]) or(t *T, what string) V {
 	return x.v
 }
 
+// Watch starts a watch: it says how long ago that was.
+func (t *T) Watch() func() time.Duration {
+	began := time.Now()
+	return func() time.Duration { return time.Since(began) }
+}
+
 // start starts a run.
 func start[In, Out any](t *T, wf *durable.Workflow[In, Out], in In, id string) *durable.Run {
 	r, err := wf.Start(t.ctx, t.Engine, in, &durable.StartOptions{ID: id})

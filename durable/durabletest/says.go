@@ -44,3 +44,22 @@ func ended(ctx context.Context) error {
 }
 
 type none = struct{}
+
+// takes is what a workflow accepts.
+func takes(a ...durable.Accepted) *durable.WorkflowOptions {
+	return &durable.WorkflowOptions{Accepts: a}
+}
+
+// echo is a step that gives back what it is given.
+var echo = durable.NewStep("echo", func(_ context.Context, s string) (string, error) { return s, nil }, nil)
+
+// solo makes a scenario whose workflow needs no clients: its result tells.
+func solo(name, row, rule, want string, program func(env *Env) (fn func(ctx context.Context) (string, error), defs durable.Set)) Scenario {
+	return Scenario{Name: name, Row: row, Rule: rule, New: func(env *Env) *Play {
+		fn, defs := program(env)
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) { return fn(ctx) }, nil)
+		return &Play{Defs: append(defs, wf), Drive: func(t *T) {
+			result(t, wf, start(t, wf, none{}, "r"), want)
+		}}
+	}}
+}

@@ -44,12 +44,17 @@ type Play struct {
 	Drive func(t *T)
 	// Blocked says that runs may be left with a problem.
 	Blocked bool
+	// Loose says why the canonical logs of two plays may differ; empty: they
+	// may not.
+	Loose string
 }
 
 // Scenarios are all of them, in the order of the contract.
 func Scenarios() []Scenario {
 	return slices.Concat(
-		interleaving, rails, steps, atMostOnce, signals,
+		interleaving, rails, groups, selects, times, steps, retries, atMostOnce, failures, payloads,
+		lifecycle, cancels, pauses, continued, starts, children, registration, lists,
+		signals, updates, queries, questions, published, putAway, problems, recoveries,
 	)
 }
 

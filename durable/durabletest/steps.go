@@ -2,7 +2,6 @@ package durabletest
 
 import (
 	"context"
-	"errors"
 	"runtime"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -142,69 +141,6 @@ var steps = []Scenario{
 				t.Equal("calls in the history when the step has begun", calls, 1)
 				t.Note("looked")
 				result(t, wf, r, 1)
-			}}
-		},
-	},
-}
-
-var atMostOnce = []Scenario{
-	{
-		Name: "at-most-once/known-failure",
-		Row:  "At most once",
-		Rule: "An error that the step returns is a known failure, and there is no second attempt.",
-		New: func(env *Env) *Play {
-			kind := durable.NewErrorType("DECLINED")
-			step := durable.NewStep("pay", func(_ context.Context, how string) (string, error) {
-				env.Note("sent", how)
-				switch err := kind.New("no"); how {
-				case "plain":
-					return "", err
-				case "again":
-					return "", durable.RetryAfter(env.Hours(1), err)
-				case "never":
-					return "", durable.Permanent(err)
-				}
-				return "paid", nil
-			}, &durable.StepOptions{AtMostOnce: true})
-			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) ([]string, error) {
-				var out []string
-				for _, how := range []string{"well", "plain", "again", "never"} {
-					s, err := step.Do(ctx, how)
-					if errors.Is(err, kind) && !errors.Is(err, durable.ErrOutcomeUnknown) {
-						s = "declined"
-					}
-					out = append(out, s)
-				}
-				return out, nil
-			}, nil)
-			return &Play{Defs: durable.Set{wf, step}, Drive: func(t *T) {
-				result(t, wf, start(t, wf, none{}, "r"), []string{"paid", "declined", "declined", "declined"})
-				t.Pass(5)
-				t.Equal("what was sent", t.Notes("sent"), []string{"well", "plain", "again", "never"})
-			}}
-		},
-	},
-	{
-		Name:  "at-most-once/process-gone",
-		Row:   "At most once",
-		Rule:  "Where the process goes while the attempt is at work, the outcome is unknown; it is not sent again.",
-		Needs: []Ability{Killing},
-		New: func(env *Env) *Play {
-			step := durable.NewStep("pay", func(ctx context.Context, _ none) (string, error) {
-				env.Note("sent")
-				return "paid", ended(ctx)
-			}, &durable.StepOptions{AtMostOnce: true, Timeout: env.Hours(100)})
-			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
-				_, err := step.Do(ctx, none{})
-				return says(err), nil
-			}, nil)
-			return &Play{Defs: durable.Set{wf, step}, Drive: func(t *T) {
-				r := start(t, wf, none{}, "r")
-				t.OK("wait for the step", t.Wait(t.Context(), "sent", 1))
-				t.Kill()
-				result(t, wf, r, "outcome unknown")
-				t.Pass(2)
-				t.Equal("how often it was sent", t.Count("sent"), 1)
 			}}
 		},
 	},

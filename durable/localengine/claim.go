@@ -62,7 +62,7 @@ func (s *store) claim(o Owner, h hooks) (err error) {
 	if err := c.exec("COMMIT"); err != nil {
 		return err
 	}
-	if w.keeper, err = newKeeper(s.path, &w.gate); err != nil {
+	if w.keeper, err = newKeeper(s.path, &w.gate, h); err != nil {
 		return err
 	}
 	s.mu.Lock()
