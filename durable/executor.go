@@ -197,6 +197,14 @@ func (ex *executor) Close(ctx context.Context) error {
 	if !waitFor(ctx, ex.loops.Wait) {
 		problems = append(problems, "code of a run did not come back")
 	}
+	// Coroutines end in no time. Where the steps took all the time there was,
+	// they get a moment of their own: one that is left would be there for ever.
+	moment := ctx
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		moment, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+	}
 	for {
 		ex.mu.Lock()
 		e := ex.awake.first
@@ -207,7 +215,7 @@ func (ex *executor) Close(ctx context.Context) error {
 		}
 		e.mu.Lock()
 		if !e.busy && e.run != nil {
-			if n := e.run.unwind(ctx.Done()); n > 0 {
+			if n := e.run.unwind(moment.Done()); n > 0 {
 				problems = append(problems, fmt.Sprintf("%d coroutines of run %s did not end", n, e.row.RunID))
 			}
 			e.run = nil
