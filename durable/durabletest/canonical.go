@@ -55,6 +55,11 @@ func Canonical(d *durable.Description, history []*durable.Record) string {
 		}
 		for _, c := range rec.Calls {
 			calls[c.ID] = &call{Call: c}
+			if c.Refused != nil {
+				calls[c.ID].outcome = "refused " + cmp.Or(c.Refused.Code, c.Refused.Type)
+			} else if c.Kind == "side_effect" {
+				calls[c.ID].outcome = "recorded"
+			}
 			order = append(order, c.ID)
 		}
 		for _, id := range rec.Closed {

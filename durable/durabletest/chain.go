@@ -195,6 +195,26 @@ var continued = []Scenario{
 		},
 	},
 	{
+		Name: "continue/too-large-tells-the-code",
+		Row:  "Continue as new",
+		Rule: "What is too large to carry is an error of the call, and the run goes on.",
+		New: func(env *Env) *Play {
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, s string) (string, error) {
+				if s != "" {
+					return s, nil
+				}
+				err := durable.ContinueAsNew(strings.Repeat("x", 2000))
+				if !errors.Is(err, durable.ErrTooLarge) {
+					return "", fmt.Errorf("want ErrTooLarge, got %w", err)
+				}
+				return "", durable.ContinueAsNew("small")
+			}, nil)
+			return &Play{Defs: durable.Set{wf}, Options: func(o *durable.Options) { o.MaxPayload = 1000 }, Drive: func(t *T) {
+				result(t, wf, start(t, wf, "", "r"), "small")
+			}}
+		},
+	},
+	{
 		Name:  "continue/atomic",
 		Row:   "Continue as new",
 		Rule:  "A run ends and the next one begins in one commit: a death between the two is not possible.",

@@ -161,10 +161,14 @@ func (t *T) History(r *durable.Run) []*durable.Record {
 // Waits waits until a run waits for something of a kind, and says for what.
 func (t *T) Waits(r *durable.Run, kind string) (w durable.Wait) {
 	t.Until(fmt.Sprintf("run %s waits for a %s", r.WorkflowID, kind), func() bool {
-		for _, w = range t.Describe(r).Waiting {
+		d := t.Describe(r)
+		for _, w = range d.Waiting {
 			if w.Kind == kind {
 				return true
 			}
+		}
+		if d.State.Done() {
+			t.Fatalf("run %s is %s, and was to wait for a %s", r.WorkflowID, d.State, kind)
 		}
 		return false
 	})

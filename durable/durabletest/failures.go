@@ -109,7 +109,7 @@ var payloads = []Scenario{
 	{
 		Name: "payloads/limits",
 		Row:  "Payloads",
-		Rule: "An input over the limit fails at the call and leaves nothing; a result over it fails the step once, never tried again.",
+		Rule: "An input over the limit fails at the call; a result over it fails the step once, and is never tried again.",
 		New: func(env *Env) *Play {
 			big := durable.NewStep("big", func(_ context.Context, n int) (string, error) { env.Note("ran"); return strings.Repeat("x", n), nil }, nil)
 			odd := durable.NewStep("odd", func(context.Context, none) (any, error) { env.Note("ran"); return func() {}, nil }, nil)
@@ -149,8 +149,8 @@ var payloads = []Scenario{
 			}}
 		},
 	},
-	solo("payloads/refused-calls-leave-nothing", "Payloads",
-		"A call that was refused when it was made leaves nothing: the next one has its id, and a replay refuses it again.",
+	solo("payloads/refusals-are-recorded", "Payloads",
+		"That a call was refused is on record with it: a replay refuses it again.",
 		"small small", func(env *Env) (func(ctx context.Context) (string, error), durable.Set) {
 			nowhere := durable.NewStep("nowhere", func(_ context.Context, s string) (string, error) { return s, nil }, nil)
 			return func(ctx context.Context) (string, error) {
@@ -240,6 +240,63 @@ var payloads = []Scenario{
 				r := start(t, wf, in, "r")
 				t.OK("send", sig.Send(t.Context(), r, in, nil))
 				result(t, wf, r, in)
+			}}
+		},
+	},
+	{
+		Name: "payloads/refusal-holds-after-a-deploy",
+		Row:  "Payloads",
+		Rule: "A call that was refused stays so, though the program that goes on would allow it.",
+		New: func(env *Env) *Play {
+			sig := durable.NewSignal[string]("s")
+			missing := durable.NewStep("missing", func(context.Context, none) (string, error) { env.Note("ran"); return "", nil }, nil)
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
+				e1 := do(ctx, missing)
+				_, e2 := echo.Do(ctx, strings.Repeat("x", 2000))
+				s, err := sig.Receive(ctx)
+				return says(e1) + ", " + says(e2) + ", " + s, err
+			}, takes(sig))
+			return &Play{Defs: durable.Set{wf, echo}, Later: []durable.Set{{wf, echo, missing}}, Drive: func(t *T) {
+				r := start(t, wf, none{}, "r")
+				t.Waits(r, "signal")
+				t.Note("raised")
+				t.Deploy(1)
+				t.OK("send", sig.Send(t.Context(), t.Of(r), "!", nil))
+				result(t, wf, r, "not defined, too large, !")
+				t.Equal("how often the step ran", t.Count("ran"), 0)
+			}, Options: func(o *durable.Options) {
+				if env.Count("raised") == 0 {
+					o.MaxPayload = 1000
+				}
+			}}
+		},
+	},
+	{
+		Name: "payloads/portable-limits",
+		Row:  "Payloads",
+		Rule: "With portable limits, values over 2 MB, more than 2,000 calls under way, and more signals and updates than a server takes are refused at the call.",
+		New: func(env *Env) *Play {
+			sig := durable.NewSignal[string]("s")
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
+				_, e1 := echo.Do(ctx, strings.Repeat("x", durable.PortablePayload))
+				var e2 error
+				n := 0
+				in, cancel := durable.WithCancel(ctx)
+				for ; n < 2010 && e2 == nil; n++ {
+					f := echo.Start(in, "y")
+					if f.Ready() {
+						_, e2 = f.Get(ctx)
+					}
+				}
+				cancel()
+				s, err := sig.Receive(ctx)
+				return fmt.Sprint(says(e1), ", ", says(e2), " at call ", n, ", ", s), err
+			}, takes(sig))
+			return &Play{Defs: durable.Set{wf, echo}, Loose: "thousands of calls, each like the other", Drive: func(t *T) {
+				r := start(t, wf, none{}, "r")
+				t.Is("a signal of 2 MB", sig.Send(t.Context(), r, strings.Repeat("x", durable.PortablePayload), nil), durable.ErrTooLarge)
+				t.OK("send", sig.Send(t.Context(), r, "!", nil))
+				result(t, wf, r, "too large, limit at call 2001, !")
 			}}
 		},
 	},

@@ -473,7 +473,7 @@ var retries = []Scenario{
 			}, nil)
 			return &Play{Defs: durable.Set{wf, kid, step}, Drive: func(t *T) {
 				a, b := start(t, wf, 1, "a"), start(t, wf, 1, "b")
-				t.Pass(1)
+				t.Pass(0.75)
 				t.Restart()
 				result(t, wf, a, "done")
 				result(t, wf, b, "done")

@@ -20,7 +20,7 @@ var known = []struct {
 	{"id taken", durable.ErrIDTaken}, {"not accepted", durable.ErrNotAccepted}, {"no handler", durable.ErrNoHandler},
 	{"rejected", durable.ErrRejected}, {"paused", durable.ErrPaused}, {"expired", durable.ErrExpired},
 	{"answered", durable.ErrAnswered}, {"bad input", durable.ErrBadInput}, {"too large", durable.ErrTooLarge},
-	{"not started", durable.ErrNotStarted}, {"unsupported", durable.ErrUnsupported}, {"shutdown", durable.ErrShutdown},
+	{"limit", durable.ErrLimit}, {"not started", durable.ErrNotStarted}, {"unsupported", durable.ErrUnsupported}, {"shutdown", durable.ErrShutdown},
 	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded}, {"timeout", durable.ErrTimeout},
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/internal/pace"
@@ -41,6 +42,8 @@ type order struct {
 	Scenario string `json:"scenario"`
 	Place    string `json:"place"`
 	Version  int    `json:"version"`
+
+	Hour time.Duration `json:"hour"`
 }
 
 type reply struct {
@@ -97,6 +100,7 @@ func (s *server) do(o order) error {
 		return fmt.Errorf("the worker does not know engine %q, mode %q or scenario %q", o.Engine, o.Mode, o.Scenario)
 	}
 	e, m := s.engines[ei], ContractModes()[mi]
+	e.Hour = o.Hour
 	p := all[si].New(&Env{hour: e.Hour, notes: ledgerAt(o.Place)})
 	eng, err := e.Open(pace.With(context.Background(), e.pace(m)), o.Place, m.options(p), p.version(o.Version)...)
 	if err != nil {
@@ -215,7 +219,7 @@ type remote struct {
 }
 
 func (r *remote) order(op string, version int) order {
-	return order{Op: op, Engine: r.e.Name, Mode: r.m.Name, Scenario: r.s.Name, Place: r.place, Version: version}
+	return order{Op: op, Engine: r.e.Name, Mode: r.m.Name, Scenario: r.s.Name, Place: r.place, Version: version, Hour: r.e.Hour}
 }
 
 func (r *remote) worker() *worker {

@@ -65,10 +65,3 @@ func TestContract(t *testing.T) {
 	t.Parallel()
 	durabletest.TestEngine(t, kitEngine())
 }
-
-// TestContractOfAClient plays it with the clients in this process, and the
-// program in another one.
-func TestContractOfAClient(t *testing.T) {
-	t.Parallel()
-	durabletest.TestEngine(t, clientEngine())
-}
