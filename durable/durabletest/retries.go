@@ -192,9 +192,9 @@ var retries = []Scenario{
 		Row:  "Policy",
 		Rule: "A configured policy is laid over the declared one, field by field; With changes the calls made through it.",
 		New: func(env *Env) *Play {
-			flaky := durable.NewStep("shop.flaky", func(context.Context, none) (string, error) { return fails(nil, 0) },
+			flaky := durable.NewStep("shop.flaky", func(ctx context.Context, _ none) (string, error) { return fails(ctx, 0) },
 				&durable.StepOptions{Retry: &durable.Retry{Initial: env.Hours(1), Backoff: 1, MaxAttempts: 7}})
-			plain := durable.NewStep("plain", func(context.Context, none) (string, error) { return fails(nil, 0) },
+			plain := durable.NewStep("plain", func(ctx context.Context, _ none) (string, error) { return fails(ctx, 0) },
 				&durable.StepOptions{Retry: &durable.Retry{Initial: env.Hours(1), MaxAttempts: 2}})
 			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
 				attempts := func(s *durable.Step[none, string]) int {
