@@ -288,6 +288,7 @@ func (t *T) after() {
 				t.Fatalf("history of run %s: %v", d.WorkflowID, err)
 			}
 			logs = append(logs, Canonical(d, h))
+			t.replays(d)
 		}
 		if f.Cursor = p.Next; f.Cursor == "" {
 			break
@@ -297,6 +298,21 @@ func (t *T) after() {
 	t.log = strings.Join(logs, "")
 	if t.play.Loose != "" {
 		t.log = "not compared: " + t.play.Loose + "\n"
+	}
+}
+
+// replays holds the program against the journal of a run that can go on: it
+// must stand, from zero, where the run stands.
+func (t *T) replays(d *durable.Description) {
+	if d.Problem != nil {
+		return // that is what the scenario is about
+	}
+	history, err := t.Engine.Run(d.WorkflowID, d.RunID).Export(t.ctx)
+	if err != nil {
+		t.Fatalf("export run %s: %v", d.WorkflowID, err)
+	}
+	if _, err := durable.Replay(t.ctx, history, t.play.version(t.versions)...); err != nil {
+		t.Errorf("the journal of run %s does not replay: %v", d.WorkflowID, err)
 	}
 }
 

@@ -48,6 +48,7 @@ var published = []Scenario{
 				t.Deploy(1)
 				n, ok, err := st.Of(t.Context(), t.Of(r))
 				t.Equal("the status of the finished run", fmt.Sprint(n, ok, err), "12 true <nil>")
+				t.Deploy(0)
 			}}
 		},
 	},
