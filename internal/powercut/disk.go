@@ -44,6 +44,7 @@ type Disk struct {
 	off   bool
 	lies  bool
 	files map[string]*file // by name
+	opens map[*handle]bool // whether its next fsync reports the failure of another's
 	count map[string]int
 }
 
@@ -77,7 +78,7 @@ func Watch(dir string) (*Disk, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	d := &Disk{dir: dir, files: map[string]*file{}, count: map[string]int{}}
+	d := &Disk{dir: dir, files: map[string]*file{}, opens: map[*handle]bool{}, count: map[string]int{}}
 	all, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -280,9 +281,11 @@ func (d *Disk) file(name string) *file {
 }
 
 // opened notes that a file is there.
-func (d *Disk) opened(name string) {
+func (d *Disk) opened(h *handle) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	name := h.name
+	d.opens[h] = false
 	if d.off {
 		return // what the process does now did not happen
 	}
@@ -296,6 +299,12 @@ func (d *Disk) opened(name string) {
 		f.exists = true
 		f.pending = append(f.pending, change{at: 0})
 	}
+}
+
+func (d *Disk) closed(h *handle) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.opens, h)
 }
 
 // renamed finds a file of which nothing is known yet: a new one, or one that
@@ -387,12 +396,17 @@ func (d *Disk) truncate(name string, size int64, fn func() int32) int32 {
 	return fn()
 }
 
-// sync is told whether SQLite syncs the directory with it. size is how long
-// the file is now, which others than SQLite may have changed.
-func (d *Disk) sync(name string, dir bool, size func() int64) int32 {
+// sync is told how long the file is now, which others than SQLite may have
+// changed.
+func (d *Disk) sync(h *handle, size func() int64) int32 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.off {
+		return ioErrSync
+	}
+	name := h.name
+	if d.opens[h] {
+		d.opens[h] = false
 		return ioErrSync
 	}
 	v := d.ask("sync", name, 0)
@@ -403,6 +417,9 @@ func (d *Disk) sync(name string, dir bool, size func() int64) int32 {
 		return ioErrSync
 	case Full, Fail:
 		f.pending = nil // the system has forgotten that they are dirty
+		for other := range d.opens {
+			d.opens[other] = d.opens[other] || other != h && other.name == name
+		}
 		return ioErrSync
 	}
 	if !d.lies {
@@ -417,7 +434,7 @@ func (d *Disk) sync(name string, dir bool, size func() int64) int32 {
 		if n := size(); n > int64(len(f.data)) {
 			f.data = resize(f.data, n) // grown ahead, with zeros
 		}
-		if dir {
+		if h.dirSync {
 			d.syncDir()
 		}
 	}

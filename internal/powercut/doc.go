@@ -29,6 +29,7 @@
 //
 // A hook sees each operation before it happens. It may cut the power there,
 // say that the disk is full, or let an fsync fail: then what it should have
-// written is lost for good, though it can still be read, as on Linux, where a
-// second fsync says that all is well.
+// written is lost for good, though it can still be read, as on Linux: each
+// descriptor that was open then hears of it once, and after that an fsync says
+// that all is well.
 package powercut

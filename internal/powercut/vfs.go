@@ -98,7 +98,7 @@ func open(tls *libc.TLS, _ uintptr, path uintptr, file uintptr, flags int32, out
 	f := at[sqlite3.Tsqlite3_file](file)
 	h := &handle{d: d, name: name, methods: at[sqlite3.Tsqlite3_io_methods](f.FpMethods),
 		dirSync: creates && flags&(sqlite3.SQLITE_OPEN_WAL|sqlite3.SQLITE_OPEN_MAIN_JOURNAL) != 0}
-	d.opened(name)
+	d.opened(h)
 	opens.Store(file, h)
 	t, ok := tables.Load(f.FpMethods)
 	if !ok {
@@ -128,6 +128,7 @@ func opened(file uintptr) *handle {
 func closeFile(tls *libc.TLS, file uintptr) int32 {
 	h := opened(file)
 	opens.Delete(file)
+	h.d.closed(h)
 	return fn[func(*libc.TLS, uintptr) int32](h.methods.FxClose)(tls, file)
 }
 
@@ -150,7 +151,7 @@ func truncate(tls *libc.TLS, file uintptr, size int64) int32 {
 // they mean is in the books.
 func syncFile(tls *libc.TLS, file uintptr, flags int32) int32 {
 	h := opened(file)
-	rc := h.d.sync(h.name, h.dirSync, func() int64 {
+	rc := h.d.sync(h, func() int64 {
 		size := tls.Alloc(8)
 		defer tls.Free(8)
 		if rc := fn[func(*libc.TLS, uintptr, uintptr) int32](h.methods.FxFileSize)(tls, file, size); rc != 0 {
