@@ -47,6 +47,13 @@ func (s *store) claim(o Owner, h hooks) (err error) {
 	if mode != "wal" {
 		return fmt.Errorf("open %s: the file system does not allow write-ahead logging (SQLite stays in mode %q): use a local disk", s.path, mode)
 	}
+	// Whoever was here before may have ended over an fsync that failed: what it
+	// wrote last can be read, and would be built upon, but is not on disk, and
+	// no fsync brings it there any more. Folding the log writes it once more.
+	err = c.query("PRAGMA wal_checkpoint(RESTART)", func([]driver.Value) error { return nil })
+	if f := classify(err); err != nil && f != faultFull && f != faultBusy {
+		return err
+	}
 	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -62,7 +69,7 @@ func (s *store) claim(o Owner, h hooks) (err error) {
 	if err := c.exec("COMMIT"); err != nil {
 		return err
 	}
-	if w.keeper, err = newKeeper(s.path, &w.gate, h); err != nil {
+	if w.keeper, err = newKeeper(s.path, &w.gate, w.kill); err != nil {
 		return err
 	}
 	s.mu.Lock()

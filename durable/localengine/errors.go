@@ -97,6 +97,7 @@ const (
 	sqliteNotADB     = 26
 
 	sqliteIOErrWrite   = sqliteIOErr | 3<<8
+	sqliteIOErrFsync   = sqliteIOErr | 4<<8
 	sqliteIOErrShmSize = sqliteIOErr | 19<<8 // the index of the log can't grow: no space
 )
 

@@ -30,6 +30,7 @@ const (
 type keeper struct {
 	path    string
 	gate    *sync.Mutex // of the committer
+	fatal   func(error) // ends writing for good
 	c       *conn
 	pages   int // written since the start of the log; of the committer's goroutine
 	counted int
@@ -39,14 +40,14 @@ type keeper struct {
 	trouble atomic.Pointer[error]
 }
 
-func newKeeper(path string, gate *sync.Mutex, h hooks) (*keeper, error) {
+func newKeeper(path string, gate *sync.Mutex, fatal func(error)) (*keeper, error) {
 	c, err := dialWriter(path, "FULL")
 	if err != nil {
 		return nil, err
 	}
 	ctx, quit := context.WithCancel(context.Background())
-	k := &keeper{path: path, gate: gate, c: c, due: make(chan struct{}, 1), quit: quit, done: make(chan struct{})}
-	go k.run(ctx, h.quiet > 0) // stop waits for it
+	k := &keeper{path: path, gate: gate, fatal: fatal, c: c, due: make(chan struct{}, 1), quit: quit, done: make(chan struct{})}
+	go k.run(ctx) // stop waits for it
 	return k, nil
 }
 
@@ -69,8 +70,9 @@ func (k *keeper) wrote(c *conn) {
 	k.counted = n
 }
 
-func (k *keeper) run(ctx context.Context, grown bool) {
+func (k *keeper) run(ctx context.Context) {
 	defer close(k.done)
+	grown := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,6 +89,11 @@ func (k *keeper) run(ctx context.Context, grown bool) {
 }
 
 func (k *keeper) note(err error) {
+	if codeOf(err) == sqliteIOErrFsync {
+		// Of the log, too, there may be parts that never reach the disk now,
+		// in front of what would be acknowledged next.
+		k.fatal(err)
+	}
 	if err != nil {
 		err = fmt.Errorf("%s: the log grows because it can't be folded into the file: %w", k.path, err)
 		k.trouble.Store(&err)
@@ -150,7 +157,11 @@ func (k *keeper) grow(ctx context.Context) error {
 			if fi, err = f.Stat(); err == nil {
 				_, err = f.WriteAt(zeros, fi.Size())
 			}
-			err = errors.Join(err, f.Sync(), k.c.exec("ROLLBACK"))
+			if serr := f.Sync(); serr != nil {
+				k.fatal(fmt.Errorf("fsync: %w", serr)) // before the gate opens
+				err = serr
+			}
+			err = errors.Join(err, k.c.exec("ROLLBACK"))
 		}
 		k.gate.Unlock()
 		if err != nil {
