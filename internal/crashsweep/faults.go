@@ -95,6 +95,9 @@ func (f *fault) watch(ctx context.Context, l *life, e *durable.Engine) {
 				break
 			}
 		}
+		if f.kind == failedSync {
+			_ = pause(ctx, 100*time.Millisecond) // what may it still do?
+		}
 		f.mu.Lock()
 		f.over = true
 		if f.kind == failedSync && f.again > 0 && !f.ended {
@@ -105,6 +108,9 @@ func (f *fault) watch(ctx context.Context, l *life, e *durable.Engine) {
 			l.trouble = errors.Join(l.trouble, sick)
 		}
 		if f.kind == failedSync {
+			if l.h.seed%2 == 0 {
+				l.disk.Cut() // it is killed; otherwise it is closed
+			}
 			l.die()
 		}
 	})
