@@ -67,6 +67,7 @@ type committer struct {
 	c       *conn
 	row     int64 // the last journal id given
 	undo    []undo
+	dirty   bool // statements of the transaction being applied were carried out
 	pace    pace
 	looked  time.Time              // for the file
 	version uint32                 // of the file's content, after our last COMMIT

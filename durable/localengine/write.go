@@ -116,22 +116,14 @@ func (w *committer) apply(tx *journal.Tx) error {
 			run.From = run.Last
 		}
 	}
-	dirty := false
-	do := func(sql string, args ...any) (driver.Result, error) {
-		res, err := w.c.execResult(sql, args...)
-		if err != nil && classify(err) >= faultTx {
-			return nil, &refused{err, dirty}
-		}
-		dirty = true
-		return res, err
-	}
+	w.dirty = false
 	// Runs that end come before new ones, which may take over their id; and a
 	// start, which is only a new run, meets the unique indexes first.
 	for _, wr := range tx.Writes {
 		if wr.New {
 			continue
 		}
-		if err := w.update(wr.Run, do); err != nil {
+		if err := w.update(wr.Run); err != nil {
 			return err
 		}
 	}
@@ -139,25 +131,25 @@ func (w *committer) apply(tx *journal.Tx) error {
 		if !wr.New {
 			continue
 		}
-		if err := w.insert(wr.Run, do); err != nil {
+		if err := w.insert(wr.Run); err != nil {
 			return err
 		}
 	}
 	for _, wr := range tx.Writes {
 		if r := wr.Row; r != nil {
-			if _, err := do(insertRow, r.ID, r.Run, r.Prev, r.Kind, text(r.Head), blob(r.Data)); err != nil {
+			if _, err := w.do(insertRow, r.ID, r.Run, r.Prev, r.Kind, text(r.Head), blob(r.Data)); err != nil {
 				return err
 			}
 		}
 	}
 	for _, a := range tx.Asks {
-		if _, err := do(insertAsk, a.ID, a.RID, a.Call, a.Name, a.Kind, a.Text, text(a.Schema), text(a.Context), a.Digest, a.Audience, a.Owner,
+		if _, err := w.do(insertAsk, a.ID, a.RID, a.Call, a.Name, a.Kind, a.Text, text(a.Schema), text(a.Context), a.Digest, a.Audience, a.Owner,
 			a.Created, a.Expires, a.State, blob(a.Answer), a.By, a.Note, a.Answered, a.RequestID); err != nil {
 			return err
 		}
 	}
 	for _, it := range tx.Items {
-		if _, err := do(insertItem, it.RID, it.Name, it.Offset, it.At, blob(it.Data)); err != nil {
+		if _, err := w.do(insertItem, it.RID, it.Name, it.Offset, it.At, blob(it.Data)); err != nil {
 			return err
 		}
 	}
@@ -166,39 +158,47 @@ func (w *committer) apply(tx *journal.Tx) error {
 		if data == nil {
 			data = []byte{}
 		}
-		if _, err := do(insertBlob, b.Digest, blob(data)); err != nil {
+		if _, err := w.do(insertBlob, b.Digest, blob(data)); err != nil {
 			return err
 		}
-		if _, err := do(insertRef, b.Chain, b.Digest); err != nil {
+		if _, err := w.do(insertRef, b.Chain, b.Digest); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-type doFunc func(sql string, args ...any) (driver.Result, error)
+// do carries out a statement of a transaction.
+func (w *committer) do(sql string, args ...any) (driver.Result, error) {
+	res, err := w.c.execResult(sql, args...)
+	if err != nil && classify(err) >= faultTx {
+		return nil, &refused{err, w.dirty}
+	}
+	w.dirty = true
+	return res, err
+}
 
-func (w *committer) update(r *journal.Run, do doFunc) error {
+func (w *committer) update(r *journal.Run) error {
 	if was := w.known[r.RID]; was == nil || !onlyHead(was, r) {
-		if err := w.updateRun(r, do); err != nil {
+		if err := w.updateRun(r); err != nil {
 			return err
 		}
 	}
-	res, err := do(updateHead, r.Changed, r.Turns, int64(r.Deaths), r.Last, r.From, r.RID)
+	res, err := w.do(updateHead, r.Changed, r.Turns, int64(r.Deaths), r.Last, r.From, r.RID)
 	return changedOne(res, err, r)
 }
 
-func (w *committer) updateRun(r *journal.Run, do doFunc) error {
+func (w *committer) updateRun(r *journal.Run) error {
 	fail, err := failure(r.Failure)
 	if err != nil {
 		return &refused{err, true}
 	}
 	var res driver.Result
 	if r.Closed == 0 {
-		res, err = do(updateOpen, r.State, r.Next, r.Deadline,
+		res, err = w.do(updateOpen, r.State, r.Next, r.Deadline,
 			text(r.Problem), text(r.Paused), text(r.Tags), fail, text(r.Memo), text(r.Status), blob(r.Result), r.RID)
 	} else {
-		res, err = do(updateClosed, r.State, r.Next, r.Deadline,
+		res, err = w.do(updateClosed, r.State, r.Next, r.Deadline,
 			text(r.Problem), text(r.Paused), text(r.Tags), fail, text(r.Memo), text(r.Status), blob(r.Result), r.Closed, r.RID)
 	}
 	return changedOne(res, err, r)
@@ -248,12 +248,12 @@ func (w *committer) remember(batch []*op) {
 	}
 }
 
-func (w *committer) insert(r *journal.Run, do doFunc) error {
+func (w *committer) insert(r *journal.Run) error {
 	fail, err := failure(r.Failure)
 	if err != nil {
 		return &refused{err, true}
 	}
-	_, err = do(insertRun, r.RID, r.WorkflowID, r.RunID, r.Chain, orNull(r.Key), r.Name, r.Owner, r.Scope, r.Digest, r.Parent, r.ParentCall, r.Created,
+	_, err = w.do(insertRun, r.RID, r.WorkflowID, r.RunID, r.Chain, orNull(r.Key), r.Name, r.Owner, r.Scope, r.Digest, r.Parent, r.ParentCall, r.Created,
 		r.State, r.Next, r.Closed, r.Deadline,
 		text(r.Problem), text(r.Paused), text(r.Tags), text(r.Config), fail, text(r.Memo), text(r.Status), blob(r.Result))
 	var no *refused
@@ -261,7 +261,7 @@ func (w *committer) insert(r *journal.Run, do doFunc) error {
 		no.err = fmt.Errorf("run %s: %w: %v", r.WorkflowID, journal.ErrDuplicate, no.err)
 	}
 	if err == nil {
-		_, err = do(insertHead, r.RID, r.Changed, r.Turns, int64(r.Deaths), r.Last, r.From)
+		_, err = w.do(insertHead, r.RID, r.Changed, r.Turns, int64(r.Deaths), r.Last, r.From)
 	}
 	return err
 }
