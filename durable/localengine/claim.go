@@ -69,7 +69,7 @@ func (s *store) claim(o Owner, h hooks) (err error) {
 	if err := c.exec("COMMIT"); err != nil {
 		return err
 	}
-	if w.keeper, err = newKeeper(s.path, &w.gate, w.kill); err != nil {
+	if w.keeper, err = newKeeper(s.path, &w.gate, w.kill, h); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -154,6 +154,7 @@ type hooks struct {
 	probe func(path string) error
 	// quiet makes what looks at the file over and over, for clients and for
 	// its being taken away, do so this rarely: virtual time is full of polls.
+	// The log is not grown ahead.
 	quiet time.Duration
 }
 

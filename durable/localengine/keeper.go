@@ -40,14 +40,14 @@ type keeper struct {
 	trouble atomic.Pointer[error]
 }
 
-func newKeeper(path string, gate *sync.Mutex, fatal func(error)) (*keeper, error) {
+func newKeeper(path string, gate *sync.Mutex, fatal func(error), h hooks) (*keeper, error) {
 	c, err := dialWriter(path, "FULL")
 	if err != nil {
 		return nil, err
 	}
 	ctx, quit := context.WithCancel(context.Background())
 	k := &keeper{path: path, gate: gate, fatal: fatal, c: c, due: make(chan struct{}, 1), quit: quit, done: make(chan struct{})}
-	go k.run(ctx) // stop waits for it
+	go k.run(ctx, h.quiet > 0) // stop waits for it
 	return k, nil
 }
 
@@ -70,9 +70,8 @@ func (k *keeper) wrote(c *conn) {
 	k.counted = n
 }
 
-func (k *keeper) run(ctx context.Context) {
+func (k *keeper) run(ctx context.Context, grown bool) {
 	defer close(k.done)
-	grown := false
 	for {
 		select {
 		case <-ctx.Done():

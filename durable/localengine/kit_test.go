@@ -18,8 +18,13 @@ import (
 func kitEngine() durabletest.Engine {
 	var mu sync.Mutex
 	alive := map[string]*atomic.Bool{} // by place
+	modes := []string{"awake", "batched", "paranoid"}
+	if raceDetector {
+		modes = modes[2:] // the others are played without it
+	}
 	return durabletest.Engine{
-		Name: "local",
+		Name:  "local",
+		Modes: modes,
 		Open: func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error) {
 			lives := &atomic.Bool{}
 			lives.Store(true)
@@ -59,11 +64,4 @@ func clientEngine() durabletest.Engine {
 func TestContract(t *testing.T) {
 	t.Parallel()
 	durabletest.TestEngine(t, kitEngine())
-}
-
-// TestContractOfAClient plays it with the clients in this process, and the
-// program in another one.
-func TestContractOfAClient(t *testing.T) {
-	t.Parallel()
-	durabletest.TestEngine(t, clientEngine())
 }
