@@ -38,6 +38,8 @@ const (
 	opAnswer    Op = "answer"
 	opComplete  Op = "complete" // a callback, with a value or a failure
 	opPutBlob   Op = "put_blob"
+	opReset     Op = "reset"
+	opFork      Op = "fork"
 
 	// The reading ones need nothing but the store.
 	opResult    Op = "result"
@@ -68,6 +70,8 @@ type Request struct {
 	Tree    bool            `json:"tree,omitempty"`
 	From    int64           `json:"from,omitempty"`
 	Start   *StartOptions   `json:"start,omitempty"`
+	Reset   *ResetOptions   `json:"reset,omitempty"`
+	Fork    *ForkOptions    `json:"fork,omitempty"`
 	Filter  *Filter         `json:"filter,omitempty"`
 	Asks    *QuestionFilter `json:"asks,omitempty"`
 }

@@ -42,7 +42,7 @@ type Description struct {
 	Deadline   time.Time                  `json:"deadline,omitzero"` // of the run timeout
 	Parent     *Ref                       `json:"parent,omitempty"`
 	Chain      string                     `json:"chain"`          // run id of the first run of the chain
-	Next       string                     `json:"next,omitempty"` // run id of the run that continues this one
+	Next       string                     `json:"next,omitempty"` // run id of the run that continues this one, or that it was reset to
 	Turns      int64                      `json:"turns"`
 	Result     json.RawMessage            `json:"result,omitempty"`
 	Failure    *Error                     `json:"failure,omitempty"`
@@ -93,7 +93,7 @@ type Page struct {
 // that led to it, events that wait to be applied, or facts beside the code.
 type Record struct {
 	Seq    int64     `json:"seq"`
-	Kind   string    `json:"kind"` // turn, event, note
+	Kind   string    `json:"kind"` // turn, event, note; seed: of a fork
 	At     time.Time `json:"at"`
 	Events []Event   `json:"events,omitempty"`
 	Calls  []Call    `json:"calls,omitempty"`
@@ -105,7 +105,7 @@ type Record struct {
 
 // Event is something that reached a run.
 type Event struct {
-	Kind    string          `json:"kind"` // started, signaled, done, running, fired, asked, canceled
+	Kind    string          `json:"kind"` // started, signaled, done, running, fired, asked, canceled, reset
 	At      time.Time       `json:"at"`
 	Call    string          `json:"call,omitempty"`
 	ID      string          `json:"id,omitempty"`

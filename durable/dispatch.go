@@ -15,7 +15,7 @@ import (
 // the entry, as do forget and stopCall.
 func (e *entry) launch(oc *openCall) {
 	ex, id := e.ex, oc.call.ID
-	if oc.over {
+	if oc.over || e.answerFromSeed(oc) {
 		return
 	}
 	switch oc.call.Kind {
@@ -107,7 +107,7 @@ func (e *entry) expire(id string) {
 		return
 	}
 	in := &incoming{ev: &journal.Event{Kind: journal.Done, Call: id, Failure: failed(ErrExpired, "nobody answered in time")}}
-	if full, err := e.ex.st.Ask(e.row.RunID + "/" + id); err == nil && full.State == "open" {
+	if full, err := e.askOf(id); err == nil && full.State == "open" {
 		c := *full
 		c.State, c.Answered = "expired", time.Now().UnixMicro()
 		in.ask = &c
@@ -346,8 +346,11 @@ func openCalls(st journal.Store, row *journal.Run) ([]*openCall, []pending, []jo
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		if jr.Kind == journal.KindTurn {
+		switch jr.Kind {
+		case journal.KindTurn:
 			waits = ent.Waits
+		case journal.KindSeed:
+			continue
 		}
 		for i, ev := range ent.Events {
 			switch {
@@ -457,7 +460,7 @@ func (ex *executor) recover(ctx context.Context) error {
 		}
 	}
 	for i, e := range all {
-		open, orphan := opens[i], e.row.Parent != 0 && !unfinished[e.row.Parent]
+		open, orphan := opens[i], e.row.Parent != 0 && !unfinished[e.row.Parent] && !unfinished[ex.parentOf(e.row)]
 		ex.deliver(e, &incoming{ctl: func(e *entry) {
 			if e.row.Deadline > 0 && e.row.Deadline <= now {
 				e.timeOut() // before it does anything
@@ -553,6 +556,9 @@ func (e *entry) problemKind() string { return problemOf(e.row).Kind }
 func (e *entry) relaunch(oc *openCall) {
 	if oc.call.Kind != kindStep || oc.over {
 		e.launch(oc)
+		return
+	}
+	if e.answerFromSeed(oc) {
 		return
 	}
 	if oc.spec == nil {

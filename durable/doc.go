@@ -97,6 +97,7 @@ reported as a [Problem] of kind deadlock after a second, and other runs go on.
 	a value that does not fit its type            ErrBadInput (*DecodeError for signals)
 	a value over the size limit                   ErrTooLarge
 	one signal, update, call too many             ErrLimit
+	a reset that repeats an at-most-once step     ErrRepeat
 	a run that can't go on until it is mended     *BlockedError, with its Problem
 	an option that this engine can't honour       ErrUnsupported
 	nothing can be recorded any more              ErrUnavailable

@@ -47,6 +47,7 @@ var (
 	ErrOutcomeUnknown = errors.New("the step was started and its outcome was not recorded: it may have taken effect; verify before repeating")
 	ErrTooLarge       = errors.New("too large")
 	ErrLimit          = errors.New("a limit is reached")
+	ErrRepeat         = errors.New("an at-most-once step that was sent would be made again")
 	ErrNotStarted     = errors.New("never started")
 	ErrShutdown       = errors.New("the engine is shutting down")
 	ErrClosed         = errors.New("the engine is closed")
@@ -63,7 +64,7 @@ var codes = []struct {
 	{"not_accepted", ErrNotAccepted}, {"no_handler", ErrNoHandler}, {"rejected", ErrRejected},
 	{"paused", ErrPaused}, {"expired", ErrExpired}, {"answered", ErrAnswered},
 	{"bad_input", ErrBadInput}, {"forbidden", ErrForbidden}, {"timeout", ErrTimeout},
-	{"unknown", ErrOutcomeUnknown}, {"too_large", ErrTooLarge}, {"limit", ErrLimit}, {"not_started", ErrNotStarted},
+	{"unknown", ErrOutcomeUnknown}, {"too_large", ErrTooLarge}, {"limit", ErrLimit}, {"repeat", ErrRepeat}, {"not_started", ErrNotStarted},
 	{"shutdown", ErrShutdown}, {"closed", ErrClosed}, {"unsupported", ErrUnsupported}, {"unavailable", ErrUnavailable},
 	{"not_defined", ErrNotDefined}, {"read_only", ErrReadOnly}, {"in_step", ErrInStep},
 	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded},

@@ -86,6 +86,7 @@ type entry struct {
 	deadline *timer                 // run timeout
 	retry    bool                   // try a blocked run again
 	launched []task                 // attempts that the loop lets go when it has committed
+	seed     map[string]*seedCall   // of a fork, nil until needed
 	asking   map[string][]*incoming // who waits for the answer of an update, by its id
 
 	writing  sync.Mutex   // held for each commit of the run

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 )
 
 // Future is the outcome of a call that may still be under way.
@@ -90,7 +91,12 @@ func SideEffect[T any](ctx context.Context, fn func() T) (T, error) {
 	r := e.run
 	var raw json.RawMessage
 	var no error
-	if !r.recorded(kindSideEffect, "") {
+	if r.recorded(kindSideEffect, "") {
+	} else if s, err := r.ent.seeded(r.cur.path+"/"+strconv.Itoa(r.cur.ordinal+1), kindSideEffect, ""); err != nil {
+		r.stop("payload", err.Error())
+	} else if s != nil {
+		raw = r.open1(s.value)
+	} else {
 		v := func() T {
 			r.reading = true
 			defer func() { r.reading = false }()

@@ -245,7 +245,7 @@ func (ex *executor) orphan(parent *journal.Run, c *openCall) {
 // childOf is the unfinished run that a child call stands for: the newest of
 // its chain.
 func (ex *executor) childOf(parent *journal.Run, call string) *entry {
-	row, err := ex.st.ChildOf(parent.RID, call)
+	row, err := ex.childRow(parent, call)
 	if err != nil {
 		return nil
 	}
@@ -267,7 +267,7 @@ func (ex *executor) closeChild(child *entry, policy ParentClose) {
 
 // tellParent gives the outcome of a child to its parent.
 func (ex *executor) tellParent(row *journal.Run) {
-	ex.deliver(ex.entry(row.Parent), ex.childOutcome(row)...)
+	ex.deliver(ex.entry(ex.parentOf(row)), ex.childOutcome(row)...)
 }
 
 // childStarted tells a parent its child's address.
@@ -305,7 +305,7 @@ func (ex *executor) startChild(e *entry, oc *openCall) {
 		ex.unreadable(e, oc, err)
 		return
 	}
-	row, err := ex.st.ChildOf(parent.RID, oc.call.ID)
+	row, err := ex.childRow(parent, oc.call.ID)
 	if err != nil {
 		row, err = ex.newChild(parent, oc, in)
 	}
@@ -356,11 +356,18 @@ func (ex *executor) newChild(parent *journal.Run, oc *openCall, in json.RawMessa
 	}
 	ref := refOf(parent)
 	headers := headersOf(oc.call, pcfg)
-	row, existing, err := ex.create(newRunSpec{
+	start := newRunSpec{
 		name: oc.call.Name, id: id, input: in, tags: spec.Tags, timeout: spec.Timeout, owner: parent.Owner,
 		parent: parent, call: oc.call.ID, scope: oc.call.Key, reuse: ReuseAllow,
 		cfg: runConfig{ParentClose: spec.ParentClose, Trace: pcfg.Trace, Headers: headers, Parent: &ref},
-	})
+	}
+	row, existing, err := ex.create(start)
+	if err == nil && existing && !State(row.State).Done() && slices.Contains(pcfg.Before, row.Parent) {
+		// A call that a reset took back has started it.
+		if _, terr := ex.Do(ex.life, &Request{Op: opTerminate, Ref: refOf(row), Reason: "its parent was reset"}); terr == nil {
+			row, existing, err = ex.create(start)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start child workflow %q: %w", oc.call.Name, err)
 	}

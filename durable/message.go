@@ -205,14 +205,18 @@ func (s *Status[T]) Set(ctx context.Context, v T) {
 	if err != nil {
 		panic(&Misuse{Call: "Status.Set", Err: fmt.Errorf("status %q: %w", s.name, err)})
 	}
-	if r := e.run; r != nil && !r.replaying {
-		if err := r.ex.checkSize(len(raw), "the value of status", s.name); err != nil {
+	r := e.run
+	if r == nil {
+		return
+	}
+	if t := r.publishing(); t != nil {
+		if err := r.ex.checkSize(len(raw), "the value of status", s.name); err != nil && !r.replaying {
 			panic(&Misuse{Call: "Status.Set", Err: err})
 		}
-		if r.turn.status == nil {
-			r.turn.status = map[string]json.RawMessage{}
+		if t.status == nil {
+			t.status = map[string]json.RawMessage{}
 		}
-		r.turn.status[s.name] = raw
+		t.status[s.name] = raw
 	}
 }
 
@@ -454,14 +458,15 @@ func (s *Stream[T]) Append(ctx context.Context, v T) error {
 	if err := r.allow(ctx, journal.Append, s.name, func() error { return r.ex.checkSize(len(raw), "an element of stream", s.name) }); err != nil {
 		return err
 	}
-	if r.replaying {
+	t := r.publishing()
+	if t == nil {
 		return nil
 	}
 	p, err := r.ex.seal(raw)
 	if err != nil {
 		return fmt.Errorf("stream %q: %w", s.name, err)
 	}
-	r.turn.items = append(r.turn.items, &journal.Item{RID: r.row.RID, Name: s.name, At: r.now, Data: p})
+	t.items = append(t.items, &journal.Item{RID: r.row.RID, Name: s.name, At: r.now, Data: p})
 	return nil
 }
 

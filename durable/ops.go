@@ -58,6 +58,10 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 		return ex.control(ctx, req, func(e *entry) error {
 			return e.finishNow(Terminated, &journal.Failure{Type: "terminated", Message: req.Reason}, req.Actor.Name, req.Reason)
 		})
+	case opReset:
+		return ex.reset(ctx, req)
+	case opFork:
+		return ex.fork(req)
 	case opPause, opResume:
 		return ex.control(ctx, req, func(e *entry) error { return e.hold(req) })
 	}
@@ -70,6 +74,13 @@ func (ex *executor) checkRequest(req *Request) error {
 		return ex.checkBlob(len(req.Data), "run", req.Ref.WorkflowID)
 	}
 	n := len(req.Payload)
+	if o := req.Fork; o != nil {
+		for id, a := range o.Answers {
+			if err := ex.checkSize(len(a.Value), "the outcome of call", id); err != nil {
+				return err
+			}
+		}
+	}
 	if o := req.Start; o != nil {
 		n += len(o.Memo)
 		if o.Signal != nil {
@@ -189,7 +200,7 @@ func (ex *executor) control(ctx context.Context, req *Request, fn func(e *entry)
 			tell(ch, fn(e))
 		}})
 		err := ex.waitErr(ctx, ch)
-		if errors.Is(err, ErrFinished) && ex.continued(row.RID) {
+		if errors.Is(err, ErrFinished) && ex.continued(row.RID, req.Ref) {
 			continue // it moved on while the request was on its way
 		}
 		return settle(refOf(row), err)
@@ -197,10 +208,10 @@ func (ex *executor) control(ctx context.Context, req *Request, fn func(e *entry)
 }
 
 // onward does something to a run on its loop, or to the one that continues it
-// meanwhile.
+// meanwhile, or that it was reset to.
 func (ex *executor) onward(e *entry, fn func(e *entry)) {
 	ex.deliver(e, &incoming{ctl: func(e *entry) {
-		if State(e.row.State) != Continued {
+		if e.row.Next == "" {
 			fn(e)
 		} else if next, err := ex.st.Find(e.row.WorkflowID, e.row.Next); err == nil {
 			ex.onward(ex.entry(next.RID), fn)
@@ -349,7 +360,7 @@ func (ex *executor) signal(ctx context.Context, req *Request) (*Reply, error) {
 		}
 		ev := &journal.Event{Kind: journal.Signaled, ID: req.ID, Name: req.Name, By: req.Actor.Name, Trace: req.Trace, Payload: p}
 		err = ex.ask(ctx, e, &incoming{ev: ev})
-		if errors.Is(err, ErrFinished) && ex.continued(row.RID) {
+		if errors.Is(err, ErrFinished) && ex.continued(row.RID, req.Ref) {
 			continue // it moved on while the signal was on its way
 		}
 		rep, err := settle(ref, err)
@@ -380,10 +391,11 @@ func (ex *executor) already(req *Request, no *Reply) *Reply {
 	return no
 }
 
-// continued reports whether a run was continued as new.
-func (ex *executor) continued(rid int64) bool {
+// continued reports whether a run was continued as new, or reset while only
+// its workflow id was addressed.
+func (ex *executor) continued(rid int64, to Ref) bool {
 	row, err := ex.st.Run(rid)
-	return err == nil && State(row.State) == Continued
+	return err == nil && (State(row.State) == Continued || row.Next != "" && to.RunID == "")
 }
 
 // accepts refuses messages that the run's workflow does not declare. A run
@@ -437,7 +449,7 @@ func (ex *executor) update(ctx context.Context, req *Request) (*Reply, error) {
 		case <-ex.life.Done():
 			return nil, fmt.Errorf("update %q: %w: if it was accepted it will be carried out; ask again with the same id", req.Name, ErrClosed)
 		}
-		if errors.Is(o.err, ErrFinished) && ex.continued(row.RID) {
+		if errors.Is(o.err, ErrFinished) && ex.continued(row.RID, req.Ref) {
 			continue
 		}
 		if o.err != nil {
@@ -549,7 +561,8 @@ func (ex *executor) complete(ctx context.Context, req *Request) (*Reply, error) 
 		return bad, nil
 	case err != nil:
 		return storeFailed(Ref{}, err), nil
-	case State(row.State).Done():
+	}
+	if row = heir(ex.st, row); State(row.State).Done() {
 		return refuse(ErrFinished, refOf(row), "callback: run %v has ended (%s)", refOf(row), row.State), nil
 	}
 	p, err := ex.seal(req.Payload)

@@ -173,7 +173,8 @@ func NewCallback[T any](ctx context.Context) (*Callback[T], error) {
 		return nil, err
 	}
 	f := r.issue(ctx, callSpec{kind: kindCallback})
-	return &Callback[T]{f: f, token: r.row.RunID + "/" + f.id + "/" + callbackSecret(r.cfg.Secret, f.id)}, nil
+	owner, _ := r.cfg.lifeAt(r.turns, r.row)
+	return &Callback[T]{f: f, token: owner + "/" + f.id + "/" + callbackSecret(r.cfg.Secret, f.id)}, nil
 }
 
 // callbackSecret keeps tokens from being guessed from run and call ids.

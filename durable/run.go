@@ -64,6 +64,7 @@ type run struct {
 	handling      map[string]bool // accepted updates at work
 	marks         map[string]int
 	asked         map[string]int // Version answers that are not recorded
+	again         *turn          // of a reset, until its first turn: what the turns taken over publish
 	rands         map[string]*stream
 	scopesChanged bool
 	cancelAsked   bool
@@ -93,6 +94,13 @@ type runConfig struct {
 	Headers     map[string]string `json:"headers,omitempty"` // of propagators
 	Secret      string            `json:"secret,omitempty"`  // of callback tokens
 	Rand        string            `json:"rand,omitempty"`    // of random streams; empty in older runs: Secret
+
+	// Of a run that was reset to: see reset.go.
+	Lives   []life           `json:"lives,omitempty"`   // whose turns it took over, oldest first
+	Before  []int64          `json:"before,omitempty"`  // numbers of all the runs that it stands for, oldest first
+	Adopted map[string]int64 `json:"adopted,omitempty"` // calls whose children belong to an earlier run, by its number
+	Kept    int              `json:"kept,omitempty"`    // turns taken over
+	Seeded  bool             `json:"seeded,omitempty"`  // a fork: its first row answers calls
 
 	// What continue-as-new carries over.
 	Counter int              `json:"counter,omitempty"` // how often
@@ -175,10 +183,11 @@ type future struct {
 	id      string
 	seq     int
 	done    bool
-	given   bool // given up: no outcome will come
-	asked   bool // cancel was asked
-	began   bool // child: started
-	refused bool // fail says why
+	given   bool   // given up: no outcome will come
+	asked   bool   // cancel was asked
+	began   bool   // child: started
+	refused bool   // fail says why
+	owner   string // question: the run id that it was asked under
 	value   json.RawMessage
 	addr    Ref // child
 	fail    *journal.Failure
@@ -221,6 +230,9 @@ func newRun(ent *entry, row *journal.Run, def *workflowDef) (*run, error) {
 	}
 	for _, c := range r.cfg.Replies {
 		r.answered(&journal.Reply{ID: c.ID, Payload: c.Payload, Failure: c.Failure})
+	}
+	if r.cfg.Kept > 0 && int64(r.cfg.Kept) == row.Turns && r.ex.past == nil {
+		r.again = &turn{}
 	}
 	base := r.ex.propagate(context.Background(), &r.cfg, r.cfg.Headers)
 	r.ctx, r.root = newScope(base, r, time.Time{})
@@ -290,6 +302,9 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 			f.value = r.open1(want.Payload)
 			return f
 		}
+		if spec.kind == kindQuestion {
+			f.owner, _ = r.cfg.lifeAt(r.turns, r.row)
+		}
 		r.open[f.id] = f
 		return f
 	}
@@ -326,6 +341,7 @@ func (r *run) issue(ctx context.Context, spec callSpec) *future {
 		return f
 	}
 	if a := spec.ask; a != nil {
+		f.owner = r.row.RunID
 		a.ID, a.RID, a.Call = r.row.RunID+"/"+f.id, r.row.RID, f.id
 		a.Created, a.State, a.Owner = r.now, "open", r.row.Owner
 		a.Text, a.Context = r.ex.sealText(a.Text), r.ex.sealJSON(a.Context)
@@ -344,7 +360,7 @@ func (r *run) giveUp(f *future) {
 	delete(r.open, f.id)
 	r.turn.entry.Closed = append(r.turn.entry.Closed, f.id)
 	if f.spec.kind == kindQuestion && !r.replaying {
-		r.turn.asks = append(r.turn.asks, &journal.Ask{ID: r.row.RunID + "/" + f.id, State: "withdrawn"})
+		r.turn.asks = append(r.turn.asks, &journal.Ask{ID: f.owner + "/" + f.id, State: "withdrawn"})
 	}
 }
 
@@ -453,6 +469,7 @@ func (r *run) apply(ev *journal.Event) {
 		r.remember(ev.ID)
 		r.outcomes++
 		r.mailbox(ev.Name).put(letter{id: ev.ID, by: ev.By, order: r.outcomes, payload: ev.Payload})
+	case journal.Reset: // nothing but a turn
 	case journal.Canceled:
 		r.remember(ev.ID)
 		if !r.cancelAsked {

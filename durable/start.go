@@ -203,7 +203,7 @@ func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 	if s.key != "" {
 		row, err := ex.st.FindKey(s.key)
 		if err == nil {
-			return same(row)
+			return same(heir(ex.st, row))
 		}
 		if !errors.Is(err, journal.ErrNotFound) {
 			return nil, false, err

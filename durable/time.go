@@ -68,13 +68,17 @@ func peek(ctx context.Context, call string) *run {
 }
 
 // stream is a named source of random numbers of a run.
-type stream struct{ r *mathrand.ChaCha8 }
+type stream struct {
+	r    *mathrand.ChaCha8
+	life string // the run that it was made in
+}
 
 func (r *run) rand(name string) *mathrand.ChaCha8 {
 	s := r.rands[name]
-	if s == nil {
-		seed := sha256.Sum256([]byte(r.row.Scope + "\x00rand\x00" + r.cfg.seed() + "\x00" + name))
-		s = &stream{mathrand.NewChaCha8(seed)}
+	life, secret := r.cfg.lifeAt(r.turns, r.row)
+	if s == nil || s.life != life {
+		seed := sha256.Sum256([]byte(r.row.Scope + "\x00rand\x00" + secret + "\x00" + name))
+		s = &stream{mathrand.NewChaCha8(seed), life}
 		r.rands[name] = s
 	}
 	return s.r
@@ -270,8 +274,9 @@ func InfoOf(ctx context.Context) (RunInfo, bool) {
 	if r == nil {
 		return RunInfo{}, false
 	}
+	runID, _ := r.cfg.lifeAt(r.turns, r.row)
 	i := RunInfo{
-		WorkflowID: r.row.WorkflowID, RunID: r.row.RunID, Workflow: r.row.Name, Chain: r.row.Chain, Owner: r.row.Owner,
+		WorkflowID: r.row.WorkflowID, RunID: runID, Workflow: r.row.Name, Chain: r.row.Chain, Owner: r.row.Owner,
 		Started: microTime(r.row.Created), Continued: r.cfg.Counter, Turns: r.turns, Replaying: r.replaying,
 	}
 	if r.cfg.Parent != nil {

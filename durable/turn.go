@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -60,6 +61,9 @@ func (e *entry) turn(ins []*incoming) {
 	e.retry = false
 	t := r.nextTurn()
 	r.turn, r.replaying = t, false
+	if r.again != nil {
+		t.status, t.items = maps.Clone(r.again.status), slices.Clone(r.again.items)
+	}
 	now := max(time.Now().UnixMicro(), r.now)
 	e.turning.Store(now)
 	pend, rest := e.pend, ins
@@ -266,6 +270,7 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	e.pend = nil
 	r.row = &row
 	r.turns++
+	r.again = nil
 	r.turn = nil
 	for _, id := range closed {
 		if c := e.open[id]; ended && c != nil && c.call.Kind == kindChild && !c.over {
@@ -420,7 +425,7 @@ func (e *entry) mergeAsks(asks []*journal.Ask, now int64) []*journal.Ask {
 
 // withdrawn closes a question whose run does not wait any more.
 func (e *entry) withdrawn(call string, now int64) []*journal.Ask {
-	full, err := e.ex.st.Ask(e.row.RunID + "/" + call)
+	full, err := e.askOf(call)
 	if err != nil || full.State != "open" {
 		return nil
 	}

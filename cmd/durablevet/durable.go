@@ -78,6 +78,8 @@ var classes = map[string]class{
 	"Run.Resume":       operation,
 	"Run.History":      operation,
 	"Run.Export":       operation,
+	"Run.Reset":        operation,
+	"Run.Fork":         operation,
 	"Replay":           operation,
 	"Run.Stream":       operation,
 	"Engine.Start":     operation,

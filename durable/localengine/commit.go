@@ -47,6 +47,9 @@ func (o *op) bytes() int {
 		if w.Row != nil {
 			n += len(w.Row.Head) + len(w.Row.Data)
 		}
+		for _, r := range w.Before {
+			n += len(r.Head) + len(r.Data)
+		}
 	}
 	for _, b := range o.tx.Blobs {
 		n += len(b.Data)

@@ -106,6 +106,12 @@ func (r *refused) Unwrap() error { return r.err }
 func (w *committer) apply(tx *journal.Tx) error {
 	for i := range tx.Writes {
 		run, row := tx.Writes[i].Run, tx.Writes[i].Row
+		for _, r := range tx.Writes[i].Before {
+			w.undo = append(w.undo, undo{run, r, run.Last, run.From})
+			w.row++
+			r.ID, r.Run, r.Prev = w.row, run.RID, run.Last
+			run.Last = r.ID
+		}
 		w.undo = append(w.undo, undo{run, row, run.Last, run.From})
 		if row != nil {
 			w.row++
@@ -136,6 +142,11 @@ func (w *committer) apply(tx *journal.Tx) error {
 		}
 	}
 	for _, wr := range tx.Writes {
+		for _, r := range wr.Before {
+			if _, err := w.do(insertRow, r.ID, r.Run, r.Prev, r.Kind, text(r.Head), blob(r.Data)); err != nil {
+				return err
+			}
+		}
 		if r := wr.Row; r != nil {
 			if _, err := w.do(insertRow, r.ID, r.Run, r.Prev, r.Kind, text(r.Head), blob(r.Data)); err != nil {
 				return err

@@ -64,14 +64,20 @@ func (m *Memory) Commit(_ context.Context, tx *Tx) error {
 	}
 	for _, w := range tx.Writes {
 		r := w.Run
-		if w.Row != nil {
+		put := func(row *Row) {
 			m.nextRow++
-			w.Row.ID, w.Row.Prev = m.nextRow, r.Last
+			row.ID, row.Prev = m.nextRow, r.Last
 			r.Last = m.nextRow
+			m.rows[row.ID] = row
+		}
+		for _, row := range w.Before {
+			put(row)
+		}
+		if w.Row != nil {
+			put(w.Row)
 			if r.From == -1 {
 				r.From = m.nextRow
 			}
-			m.rows[w.Row.ID] = w.Row
 		}
 		if w.New {
 			m.order = append(m.order, r.RID)

@@ -41,6 +41,7 @@ const (
 	Fired    = "fired"    // a timer's time has come
 	Asked    = "asked"    // an update was accepted: Name, ID, Payload
 	Canceled = "canceled" // somebody asked the run to cancel
+	Reset    = "reset"    // the run takes over from another one: By, and Name is the reason
 )
 
 // Entry kinds.
@@ -48,6 +49,7 @@ const (
 	KindTurn  = "turn"  // events applied to the code, and what the code did
 	KindEvent = "event" // events received but not applied yet
 	KindNote  = "note"  // facts that the code never sees: attempts, pauses, problems
+	KindSeed  = "seed"  // of a fork: calls that are answered from the record, with their outcomes
 )
 
 // Payload is a value in its stored form: JSON, or what the codec made of it.

@@ -85,6 +85,9 @@ type Write struct {
 	New bool
 	Run *Run
 	Row *Row // nil: only the run's own row changes
+	// Before are rows that come before Row, oldest first: a history that a new
+	// run takes over.
+	Before []*Row
 }
 
 // Tx is what becomes durable together or not at all.
