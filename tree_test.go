@@ -42,6 +42,7 @@ var layers = []layer{
 	{"internal/bench", []string{"durable", "durable/localengine", "internal/powercut", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
 	{"internal/crashsweep", []string{"durable", "durable/durabletest", "durable/localengine", "internal/powercut"}, []string{"go.uber.org/goleak"}},
+	{"internal/mutate", nil, nil},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{".", nil, []string{"durable", "durable/localengine", "mcpserve"}}, // the facade comes later
 }

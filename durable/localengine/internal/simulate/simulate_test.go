@@ -28,7 +28,8 @@ func setting(t *testing.T, name string, none int) int {
 }
 
 // Each engine does what the model says, in a slice of all programs.
-// SIMULATE_SEED makes other ones, SIMULATE_PROGRAMS more.
+// SIMULATE_SEED makes other ones, SIMULATE_PROGRAMS more; SIMULATE_SHRINK is
+// how many tries a failing one is given to become smaller.
 func TestEnginesDoWhatTheModelSays(t *testing.T) {
 	t.Parallel()
 	seed, programs := setting(t, "SIMULATE_SEED", 1), setting(t, "SIMULATE_PROGRAMS", 200)
@@ -38,7 +39,7 @@ func TestEnginesDoWhatTheModelSays(t *testing.T) {
 		share int
 	}{{"memory", 1}, {"paranoid", 2}, {"local", 10}} {
 		t.Run(e.name, func(t *testing.T) {
-			c := &campaign{programs: programs / e.share, seed: uint64(seed), engines: []string{e.name}, workers: 2, dir: t.TempDir()}
+			c := &campaign{programs: programs / e.share, seed: uint64(seed), engines: []string{e.name}, workers: 2, dir: t.TempDir(), tries: setting(t, "SIMULATE_SHRINK", 4000)}
 			r := c.run(t)
 			if r.failure != "" {
 				t.Error(r.failure)
