@@ -41,6 +41,7 @@ var layers = []layer{
 	{"examples/...", []string{"durable", "durable/localengine", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"modernc.org/sqlite"}},
 	{"internal/bench", []string{"durable", "durable/localengine", "internal/powercut", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
+	{"internal/contract", nil, nil},
 	{"internal/crashsweep", []string{"durable", "durable/durabletest", "durable/localengine", "internal/powercut"}, []string{"go.uber.org/goleak"}},
 	{"internal/mutate", nil, nil},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},

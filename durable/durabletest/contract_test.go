@@ -45,6 +45,13 @@ func writeCanonical(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	doc, err := contractDoc()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(contractFile, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	t.Fatal("the canonical logs were written; look at them, and run the test again")
 }
 

@@ -52,6 +52,11 @@ func main() {
 		}
 	}
 	c.test()
+	if !*fast {
+		// With every mode and every process, which the tests leave out under
+		// the race detector.
+		c.step("contract", func() ([]byte, error) { return goTool(".", nil, "run", "./internal/contract") })
+	}
 	c.close()
 }
 
