@@ -30,6 +30,7 @@ func faultPoints(kind string, points []string) []string {
 	for _, p := range points {
 		switch op := strings.TrimPrefix(p, "before "); {
 		case op == p && (kind == diskFull || kind == failedSync):
+		case kind == closing && strings.HasPrefix(p, "after "):
 		case kind == diskFull && !strings.Contains(op, ".write#"):
 		case kind == failedSync && !strings.Contains(op, ".sync#"):
 		default:

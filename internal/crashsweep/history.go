@@ -79,6 +79,7 @@ type history struct {
 // Kinds of death, and of what is worse.
 const (
 	memoryDeath  = "memory"    // in this process, over the engine in memory
+	closing      = "close"     // nobody dies: the engine is closed, and opened again
 	processDeath = "process"   // in this process, with a real file: all that was written is there
 	powerCut     = "power"     // the same, but what was not synced is torn
 	diskFull     = "disk full" // for a while; nobody dies
@@ -182,6 +183,9 @@ func (l *life) place(was *life) (err error) {
 	return err
 }
 
+// errClosing is why the clients of a life end whose engine is closed.
+var errClosing = errors.New("the engine is closed")
+
 // again makes the disk that the next life finds in dir.
 func (h *history) again(was *powercut.Disk, dir string) (*powercut.Disk, error) {
 	defer was.Close()
@@ -262,7 +266,7 @@ func (l *life) live(ctx context.Context) (err error) {
 	ctx, l.stop = context.WithCancelCause(ctx)
 	defer l.fault.wg.Wait()
 	defer l.stop(nil)
-	w := &world{life: l.n, book: l.book, at: l.at, quick: true}
+	w := &world{life: l.n, book: l.book, at: l.at, quick: h.kind != closing}
 	if l.disk != nil {
 		l.disk.Hook(l.op)
 		defer l.disk.Hook(nil)
@@ -296,7 +300,7 @@ func (l *life) live(ctx context.Context) (err error) {
 	l.fault.watch(ctx, l, e)
 	err = h.load.drive(ctx, w, front)
 	l.fault.end()
-	if err != nil || l.dead() {
+	if err != nil || l.dead() || context.Cause(ctx) == errClosing {
 		return err
 	}
 	l.done = true
@@ -315,7 +319,7 @@ func (l *life) close(ctx context.Context, e *durable.Engine) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	err := e.Close(ctx)
-	if err != nil && (ctx.Err() != nil || !l.dead() && !l.fate.reached()) {
+	if err != nil && (ctx.Err() != nil || l.h.kind == closing || !l.dead() && !l.fate.reached()) {
 		l.trouble = errors.Join(l.trouble, fmt.Errorf("close: %w", err))
 	}
 }
@@ -326,6 +330,10 @@ func (l *life) dead() bool { return l.book.dead.Load() || l.disk != nil && l.dis
 // at is a point of the code.
 func (l *life) at(point string) {
 	if l.dead() || !l.fate.visit(point) {
+		return
+	}
+	if l.h.kind == closing {
+		l.stop(errClosing)
 		return
 	}
 	if l.disk != nil {
@@ -351,6 +359,10 @@ func (l *life) op(op powercut.Op) powercut.Verdict {
 	name := op.File + "." + op.Kind
 	before := l.fate.visit("before " + name)
 	switch {
+	case l.h.kind == closing:
+		if before {
+			l.stop(errClosing)
+		}
 	case l.h.kind == diskFull || l.h.kind == failedSync:
 		return l.fault.op(before, op)
 	case before:

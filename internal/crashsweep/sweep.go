@@ -12,7 +12,7 @@ import (
 )
 
 // kinds are all of them, in the order of the table.
-var kinds = []string{memoryDeath, processDeath, powerCut, diskFull, failedSync, killed}
+var kinds = []string{memoryDeath, closing, processDeath, powerCut, diskFull, failedSync, killed}
 
 // sweep lives histories, one after the other, and counts.
 type sweep struct {
@@ -134,7 +134,7 @@ func (s *sweep) one(ctx context.Context, kind string, l *workload, seed uint64) 
 // engine, and as paranoid at its beginning.
 func (s *sweep) undisturbed(ctx context.Context, kind string, l *workload, seed uint64) (*history, error) {
 	switch kind {
-	case powerCut, diskFull, failedSync:
+	case closing, powerCut, diskFull, failedSync:
 		kind = processDeath
 	}
 	key := fmt.Sprint(kind, l.name, seed%2)

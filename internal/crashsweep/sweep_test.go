@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 // kind. The long version, of all with all, is the command.
 func TestEveryKind(t *testing.T) {
 	for kind, loads := range map[string][]*workload{
+		closing:      {fanout, children},
 		memoryDeath:  {invoices, fanout, storm, chain, questions, atMostOnce, children, timers, streams, retention},
 		processDeath: {invoices, chain, streams},
 		powerCut:     {invoices, storm, questions},
