@@ -223,7 +223,11 @@ func (s *sweep) table(w io.Writer) {
 	fmt.Fprintln(w, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
 	all := row{kind: "all", visited: map[string]bool{}}
 	line := func(r *row) {
-		fmt.Fprintf(w, "| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %d |\n", r.kind, r.workload, r.histories, r.points, len(r.visited), r.kills,
+		points, visited := fmt.Sprint(r.points), fmt.Sprint(len(r.visited))
+		if r.kind == killed {
+			points, visited = "–", "–" // any moment
+		}
+		fmt.Fprintf(w, "| %s | %s | %d | %s | %s | %d | %d | %d | %d | %d | %d |\n", r.kind, r.workload, r.histories, points, visited, r.kills,
 			r.sum.acks, r.sum.lost, r.sum.doubled, r.sum.unknown, r.sum.falseUnknown)
 	}
 	slices.SortStableFunc(s.rows, func(a, b *row) int { return slices.Index(kinds, a.kind) - slices.Index(kinds, b.kind) })

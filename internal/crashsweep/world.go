@@ -40,9 +40,6 @@ type world struct {
 	book  *book
 	at    func(point string) // asked at each point; it may end the process
 	quick bool               // steps take no time
-
-	mu    sync.Mutex
-	edges []string
 }
 
 func (w *world) point(format string, args ...any) {
