@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 func TestEveryKind(t *testing.T) {
 	for kind, loads := range map[string][]*workload{
 		closing:      {fanout, children},
-		memoryDeath:  {invoices, fanout, storm, chain, questions, atMostOnce, children, timers, streams, retention},
+		memoryDeath:  {invoices, fanout, storm, chain, questions, atMostOnce, children, timers, streams, forks, retention},
 		processDeath: {invoices, chain, streams},
 		powerCut:     {invoices, storm, questions},
 		diskFull:     {fanout, timers},

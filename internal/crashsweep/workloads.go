@@ -11,7 +11,7 @@ import (
 )
 
 // workloads are all of them, in the order of the table.
-var workloads = []*workload{invoices, fanout, storm, chain, questions, atMostOnce, children, timers, streams, checkpoints, retention}
+var workloads = []*workload{invoices, fanout, storm, chain, questions, atMostOnce, children, timers, streams, checkpoints, forks, retention}
 
 // quickRetry repeats soon: a sweep has no patience.
 var quickRetry = &durable.Retry{Initial: time.Millisecond, Max: 5 * time.Millisecond}

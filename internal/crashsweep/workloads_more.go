@@ -334,6 +334,67 @@ func driveStream(ctx context.Context, w *world, e *durable.Engine, name string, 
 	return err
 }
 
+// A run that is reset after its end, and forked after that. The steps after the
+// point are made again, under their keys; the fork makes none.
+var forks = &workload{
+	name: "reset and fork",
+	defs: func(w *world) durable.Set {
+		step := w.plain("doc.step")
+		wf := define(w, "doc", func(ctx context.Context, id string) (tally, error) {
+			var t tally
+			for i := range 6 {
+				what := fmt.Sprintf("%s/%d", id, i)
+				if i >= 3 {
+					what = "again " + what
+				}
+				out, err := step.Do(ctx, what)
+				if err != nil {
+					return t, err
+				}
+				t.Out = append(t.Out, out)
+			}
+			n, err := chainSignal.Receive(ctx)
+			t.Out = append(t.Out, fmt.Sprint(n))
+			return t, err
+		}, chainSignal)
+		return durable.Set{step, wf}
+	},
+	drive: func(ctx context.Context, w *world, e *durable.Engine) error {
+		r, err := start(ctx, w, e, durable.NewWorkflow[string, tally]("doc", nil, nil), "doc-1", "doc-1")
+		if err != nil {
+			return err
+		}
+		if err := sent(chainSignal.Send(ctx, r, 7, &durable.SendOptions{ID: "n7"})); err != nil {
+			return err
+		}
+		if err := w.ack("signal "+r.WorkflowID, 7); err != nil {
+			return err
+		}
+		if _, err := ended(ctx, w, r); err != nil {
+			return err
+		}
+		again, err := r.Reset(ctx, &durable.ResetOptions{Before: "0/4", ID: "reset-1"})
+		if err != nil {
+			return fmt.Errorf("reset: %w", err)
+		}
+		if err := w.ack("reset doc-1", again.RunID); err != nil {
+			return err
+		}
+		if _, err := ended(ctx, w, r); err != nil {
+			return err
+		}
+		fork, err := r.Fork(ctx, &durable.ForkOptions{WorkflowID: "doc-fork", ID: "fork-1"})
+		if err != nil {
+			return fmt.Errorf("fork: %w", err)
+		}
+		if err := w.ack("fork doc-fork", fork.RunID); err != nil {
+			return err
+		}
+		_, err = ended(ctx, w, fork)
+		return err
+	},
+}
+
 // Runs that are deleted soon after their end, with a parent among them that
 // still waits for its child's outcome.
 var retention = &workload{
