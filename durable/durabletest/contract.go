@@ -89,17 +89,22 @@ func TestEngine(t *testing.T, e Engine) {
 				continue
 			}
 			t.Run(m.Name, func(t *testing.T) {
-				early := e.playAtOnce(t, m, shared, ref)
+				queue := newQueue()
 				for _, s := range Scenarios() {
 					t.Run(s.Name, func(t *testing.T) {
+						why := e.lacks(s)
+						var early chan Outcome
+						if e.Hour > 0 && why == "" {
+							early = queue.play(t, e, m, s, shared, ref[s.Name])
+						}
 						t.Parallel()
-						if why := e.lacks(s); why != "" {
+						if why != "" {
 							t.Logf("not able: %s", why)
 							return
 						}
 						var out Outcome
-						if ch := early[s.Name]; ch != nil {
-							out = <-ch
+						if early != nil {
+							out = <-early
 						} else {
 							out = Check(t, e, m, s)
 							out.compare(ref[s.Name])
@@ -124,44 +129,42 @@ func TestEngine(t *testing.T, e Engine) {
 // is played again with longer hours and less company, and its last play counts.
 var rounds = []struct{ atOnce, hours int }{{24, 1}, {6, 4}, {2, 15}}
 
-// playAtOnce plays all scenarios of an engine whose time is real.
-func (e Engine) playAtOnce(t *testing.T, m Mode, shared *worker, ref map[string]string) map[string]chan Outcome {
-	if e.Hour == 0 {
-		return nil
+// queue plays scenarios of an engine whose time is real: many at once, because
+// they wait more than they work.
+type queue []chan struct{} // places, by round
+
+func newQueue() (q queue) {
+	for _, r := range rounds {
+		q = append(q, make(chan struct{}, r.atOnce))
 	}
-	out := map[string]chan Outcome{}
+	return q
+}
+
+// play begins to play a scenario. The test waits for it.
+func (q queue) play(t *testing.T, e Engine, m Mode, s Scenario, shared *worker, want string) chan Outcome {
+	ch := make(chan Outcome, 1)
 	var wg sync.WaitGroup
-	slots := make([]chan struct{}, len(rounds))
-	for i, r := range rounds {
-		slots[i] = make(chan struct{}, r.atOnce)
-	}
-	for _, s := range Scenarios() {
-		if e.lacks(s) != "" {
-			continue
-		}
-		ch := make(chan Outcome, 1)
-		out[s.Name] = ch
-		wg.Go(func() {
-			before := ""
-			for i, r := range rounds {
-				slots[i] <- struct{}{}
-				slower := e
-				slower.Hour *= time.Duration(r.hours)
-				o := play(slower, m, s, t.TempDir(), "", shared)
-				<-slots[i]
-				if o.compare(ref[s.Name]); len(o.Failures) == 0 || i == len(rounds)-1 {
-					if o.slow = before; i > 0 {
-						o.slow = fmt.Sprintf("played with hours of %v; with shorter ones:%s", slower.Hour, before)
-					}
-					ch <- o
-					return
-				}
-				before += "\n" + strings.Join(o.Failures, "\n")
-			}
-		})
-	}
 	t.Cleanup(wg.Wait)
-	return out
+	wg.Go(func() {
+		before := ""
+		for i, r := range rounds {
+			q[i] <- struct{}{}
+			slower := e
+			slower.Hour *= time.Duration(r.hours)
+			o := play(slower, m, s, t.TempDir(), "", shared)
+			<-q[i]
+			if o.compare(want); len(o.Failures) > 0 && i < len(rounds)-1 {
+				before += "\n" + strings.Join(o.Failures, "\n")
+				continue
+			}
+			if i > 0 {
+				o.slow = fmt.Sprintf("played with hours of %v; with shorter ones:%s", slower.Hour, before)
+			}
+			ch <- o
+			return
+		}
+	})
+	return ch
 }
 
 // lacks says why the engine can't play a scenario, empty if it can.
