@@ -54,6 +54,10 @@ func Canonical(d *durable.Description, history []*durable.Record) string {
 			}
 		}
 		for _, c := range rec.Calls {
+			if on := calls[c.ID]; on != nil {
+				on.Call = c // of a fork: it was on record before it was made
+				continue
+			}
 			calls[c.ID] = &call{Call: c}
 			if c.Refused != nil {
 				calls[c.ID].outcome = "refused " + cmp.Or(c.Refused.Code, c.Refused.Type)

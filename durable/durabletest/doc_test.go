@@ -44,7 +44,7 @@ var rows = []struct{ part, name, instead string }{
 	{"Lifecycle", "Continue as new", ""},
 	{"Lifecycle", "Start", ""},
 	{"Lifecycle", "Children", ""},
-	{"Lifecycle", "Reset, fork", "**Not there yet.**"},
+	{"Lifecycle", "Reset, fork", ""},
 	{"Lifecycle", "Registration", ""},
 	{"Lifecycle", "Schedules", "**Not there yet.**"},
 	{"Lifecycle", "List", ""},
