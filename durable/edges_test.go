@@ -14,25 +14,6 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 )
 
-func TestCleaningUpAfterRecover(t *testing.T) {
-	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		tidy := durable.NewStep("tidy", func(_ context.Context, s string) (string, error) { return "tidied after " + s, nil }, nil)
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (out string, err error) {
-			if err := durable.Sleep(ctx, time.Minute); err != nil {
-				return "", err
-			}
-			bad := func() (p any) {
-				defer func() { p = recover() }()
-				panic("bad day")
-			}()
-			return tidy.Do(ctx, fmt.Sprint(bad))
-		}, nil)
-		if got, err := runOf(t, open(wf, tidy), wf, none{}); err != nil || got != "tidied after bad day" {
-			t.Errorf("got %q, %v", got, err)
-		}
-	})
-}
-
 func TestGroupsUsedAgain(t *testing.T) {
 	inRunAndPlain(t, func(ctx context.Context) (string, error) {
 		g, _ := durable.NewGroup(ctx, &durable.GroupOptions{Limit: 1})
@@ -141,62 +122,6 @@ func TestQueuedStepOfAPausedAndOfABlockedRunRunsAllTheSame(t *testing.T) {
 		}
 		if got, err := wf.Result(t.Context(), r); err != nil || got != 2 {
 			t.Errorf("got %d, %v", got, err)
-		}
-	})
-}
-
-func TestAnUpdateSentAgainAfterContinueAsNewHasTheSameAnswer(t *testing.T) {
-	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		u := durable.NewUpdate[int, string]("u")
-		sig := durable.NewSignal[int]("s")
-		var booked atomic.Int32
-		book := durable.NewStep("book", func(context.Context, int) (int, error) { return int(booked.Add(1)), nil }, nil)
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, round int) (string, error) {
-			_ = u.Handle(ctx, func(ctx context.Context, n int) (string, error) {
-				k, err := book.Do(ctx, n)
-				return fmt.Sprint("round ", round, " booking ", k), err
-			}, nil)
-			n, err := sig.Receive(ctx)
-			if err != nil || n == 0 {
-				return "", err
-			}
-			return "", durable.ContinueAsNew(round + 1)
-		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{u, sig}})
-		e := open(wf, book)
-		r := must[*durable.Run](t)(wf.Start(t.Context(), e, 0, nil))
-		a := must[string](t)(u.Send(t.Context(), r, 1, &durable.SendOptions{ID: "once"}))
-		if err := sig.Send(t.Context(), r, 1, nil); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		b := must[string](t)(u.Send(t.Context(), r, 1, &durable.SendOptions{ID: "once"}))
-		if a != b || booked.Load() != 1 {
-			t.Errorf("first %q, again %q; booked %d times, want once", a, b, booked.Load())
-		}
-		if err := sig.Send(t.Context(), r, 0, nil); err != nil {
-			t.Fatal(err)
-		}
-		must[string](t)(wf.Result(t.Context(), r))
-	})
-}
-
-func TestStartWithSignalOfAFinishedRunSaysSo(t *testing.T) {
-	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		sig := durable.NewSignal[int]("s")
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) { return sig.Receive(ctx) },
-			&durable.WorkflowOptions{Accepts: []durable.Accepted{sig}})
-		e := open(wf)
-		o := &durable.StartOptions{ID: "w", Signal: &durable.SignalWithStart{Name: "s", ID: "1", Payload: json.RawMessage(`5`)}}
-		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, o))
-		must[int](t)(wf.Result(t.Context(), r))
-		// The same request again is the same success.
-		if r2, err := wf.Start(t.Context(), e, none{}, o); err != nil || !r2.Existing {
-			t.Errorf("the same start again: %+v, %v", r2, err)
-		}
-		// Another signal would be lost without a word.
-		o.Signal = &durable.SignalWithStart{Name: "s", ID: "2", Payload: json.RawMessage(`6`)}
-		if _, err := wf.Start(t.Context(), e, none{}, o); !errors.Is(err, durable.ErrFinished) {
-			t.Errorf("start with a signal that nobody will read: %v, want ErrFinished", err)
 		}
 	})
 }

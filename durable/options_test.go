@@ -226,46 +226,6 @@ func (tenantPropagator) Inject(ctx context.Context, v string) context.Context {
 	return context.WithValue(ctx, tenantKey{}, v)
 }
 
-func TestContextValuesCrossOnlyByPropagators(t *testing.T) {
-	type other struct{}
-	with := func(o *durable.Options) { o.Propagators = []durable.Propagator{tenantPropagator{}} }
-	scenarioWith(t, with, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		show := func(ctx context.Context) string {
-			return fmt.Sprint(ctx.Value(tenantKey{}), ctx.Value(other{}), durable.TraceOf(ctx))
-		}
-		step := durable.NewStep("step", func(ctx context.Context, _ none) (string, error) {
-			i, _ := durable.StepInfoOf(ctx)
-			return show(ctx) + " " + i.Trace, nil
-		}, nil)
-		kid := durable.NewWorkflow("kid", func(ctx context.Context, n int) (string, error) {
-			if n == 0 {
-				return "", durable.ContinueAsNew(1)
-			}
-			s, err := step.Do(ctx, none{})
-			return show(ctx) + "|" + s, err
-		}, nil)
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
-			if err := durable.Sleep(ctx, time.Minute); err != nil {
-				return "", err
-			}
-			ctx = context.WithValue(ctx, other{}, "mine")
-			a, err := step.Do(ctx, none{})
-			if err != nil {
-				return "", err
-			}
-			b, err := kid.Run(ctx, 0)
-			return show(ctx) + "|" + a + "|" + b, err
-		}, nil)
-		e := open(wf, kid, step)
-		ctx := context.WithValue(context.WithValue(durable.WithTrace(t.Context(), "00-t"), tenantKey{}, "acme"), other{}, "caller")
-		r := must[*durable.Run](t)(wf.Start(ctx, e, none{}, nil))
-		got, want := must[string](t)(wf.Result(t.Context(), r)), "acme mine 00-t|acme <nil> 00-t 00-t|acme <nil> 00-t|acme <nil> 00-t 00-t"
-		if strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
-			t.Errorf("got  %s\nwant %s", got, want)
-		}
-	})
-}
-
 func TestOptionsThatContradictThemselvesAreRefused(t *testing.T) {
 	t.Parallel()
 	step := func(o durable.StepOptions) durable.Definer {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sort"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,67 +113,6 @@ func TestGroupMembersMayUseAnOuterContext(t *testing.T) {
 	}, "012 <nil> 6h30m0s", step)
 }
 
-func TestNestedGroupsHaveStableCallIDs(t *testing.T) {
-	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		step := durable.NewStep("step", func(ctx context.Context, s string) (string, error) {
-			i, _ := durable.StepInfoOf(ctx)
-			return i.Call, nil
-		}, nil)
-		u := durable.NewUpdate[none, string]("u")
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) ([]string, error) {
-			var got []string
-			call := func(ctx context.Context) error {
-				s, err := step.Do(ctx, "")
-				got = append(got, s)
-				return err
-			}
-			_ = u.Handle(ctx, func(ctx context.Context, _ none) (string, error) { return step.Do(ctx, "") }, nil)
-			if err := call(ctx); err != nil { // 0/1
-				return nil, err
-			}
-			_ = durable.Now(ctx)
-			_ = durable.UUID(ctx, "x")
-			_ = durable.Rand(ctx, "x").Int()
-			_ = durable.Version(ctx, "x", 1)
-			durable.Logger(ctx).Info("takes no ordinal")
-			if err := durable.Sleep(ctx, 0); err != nil {
-				return nil, err
-			}
-			g, gctx := durable.NewGroup(ctx, nil) // 0/2
-			for range 2 {
-				g.Go(func(ctx context.Context) error {
-					if err := call(ctx); err != nil {
-						return err
-					}
-					h, hctx := durable.NewGroup(ctx, nil)
-					h.Go(func(context.Context) error { return call(hctx) })
-					h.Go(func(context.Context) error { return errors.Join(call(gctx), call(ctx)) })
-					return h.Wait()
-				})
-			}
-			if err := g.Wait(); err != nil {
-				return nil, err
-			}
-			if err := call(ctx); err != nil { // 0/3
-				return nil, err
-			}
-			sort.Strings(got)
-			return got, durable.Sleep(ctx, time.Hour)
-		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{u}})
-		e := open(wf, step)
-		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
-		synctest.Wait()
-		if got := must[string](t)(u.Send(t.Context(), r, none{}, &durable.SendOptions{ID: "u7"})); got != "u/u7/1" {
-			t.Errorf("call of an update handler = %q, want u/u7/1", got)
-		}
-		got := must[[]string](t)(wf.Result(t.Context(), r))
-		want := "[0/1 0/2.1/1 0/2.1/2.1/1 0/2.1/2.2/1 0/2.1/2.2/2 0/2.2/1 0/2.2/2.1/1 0/2.2/2.2/1 0/2.2/2.2/2 0/3]"
-		if fmt.Sprint(got) != want {
-			t.Errorf("call ids\n%v\nwant\n%v", got, want)
-		}
-	})
-}
-
 func TestFanOutOfAThousandAndMore(t *testing.T) {
 	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
 		var at, most atomic.Int32
@@ -225,67 +163,6 @@ func TestMapKeepsOrderAndTheGoodResults(t *testing.T) {
 	}, "[1 0 9 16 0] item 1: step step failed: bad 2; item 4: step step failed: bad 5 [] <nil>", step)
 }
 
-func TestSelectPicksTheFirstInHistoryThenInOrder(t *testing.T) {
-	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		sig := durable.NewSignal[int]("s")
-		undeclared := durable.NewSignal[int]("undeclared")
-		step := durable.NewStep("step", func(ctx context.Context, d time.Duration) (int, error) { return 1, durable.Sleep(ctx, d) }, &durable.StepOptions{Timeout: 24 * time.Hour})
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
-			var got []any
-			sel := func(cases ...durable.Case) {
-				i, err := durable.Select(ctx, cases...)
-				got = append(got, i)
-				if err != nil {
-					got = append(got, err)
-				}
-			}
-			a, b, c := step.Start(ctx, 3*time.Minute), step.Start(ctx, time.Minute), step.Start(ctx, 10*time.Hour)
-			sel(durable.Of(a), durable.Of(b), durable.Elapsed(time.Hour), durable.Arrival(sig)) // b: 1
-			sel(durable.Of(a), durable.Elapsed(time.Minute), durable.Of(c))                     // time: 1
-			if err := durable.Sleep(ctx, 30*time.Minute); err != nil {
-				return "", err
-			}
-			sel(durable.Of(a), durable.Of(b))                              // both are there; b came first: 1
-			sel(durable.Elapsed(0), durable.Of(a))                         // what is there beats a zero timer: 1
-			sel(durable.Elapsed(0), durable.Of(c))                         // nothing is there: 0
-			sel(durable.Arrival(sig), durable.Of(c))                       // a signal at 1 h: 0
-			sel(durable.Elapsed(0), durable.Arrival(sig))                  // it is still there: 1
-			sel(durable.Arrival(sig), durable.Arrival(sig), durable.Of(b)) // b came long ago: 2
-			if n, ok, err := sig.TryReceive(ctx); n != 7 || !ok || err != nil {
-				return "", fmt.Errorf("the signal: %d, %v, %v", n, ok, err)
-			}
-			sel(durable.Elapsed(2*time.Minute), durable.Elapsed(time.Minute), durable.Elapsed(time.Minute)) // 1
-			_, e1 := durable.Select(ctx)
-			_, e2 := durable.Select(ctx, durable.Arrival(undeclared))
-			in, cancel := durable.WithTimeout(ctx, time.Minute)
-			defer cancel()
-			_, e3 := durable.Select(in, durable.Of(c), durable.Elapsed(time.Hour))
-			return fmt.Sprint(got, errors.Is(e1, durable.ErrBadInput), errors.Is(e2, durable.ErrNotAccepted), errors.Is(e3, context.DeadlineExceeded)), nil
-		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{sig}})
-		e := open(wf, step)
-		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
-		time.Sleep(time.Hour)
-		if err := sig.Send(t.Context(), r, 7, nil); err != nil {
-			t.Fatal(err)
-		}
-		if got, want := must[string](t)(wf.Result(t.Context(), r)), "[1 1 1 1 0 0 1 2 1] true true true"; got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
-		}
-		d := must[*durable.Description](t)(r.Describe(t.Context()))
-		if len(d.Waiting) != 0 {
-			t.Errorf("a finished run waits: %+v", d.Waiting)
-		}
-		// The timers that lost were closed in their own time.
-		closed := 0
-		for _, rec := range must[[]*durable.Record](t)(r.History(t.Context())) {
-			closed += len(rec.Closed)
-		}
-		if closed != 1+2+1+1 { // first Select; last one; under the timeout; step c at the end
-			t.Errorf("%d calls were given up, want 5", closed)
-		}
-	})
-}
-
 func TestGetUnderAnotherScopeEndsOnlyTheWait(t *testing.T) {
 	for _, abandon := range []bool{false, true} {
 		t.Run(fmt.Sprint("abandon ", abandon), func(t *testing.T) {
@@ -310,93 +187,6 @@ func TestGetUnderAnotherScopeEndsOnlyTheWait(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestScopesTheirErrorsAndTheirTimers(t *testing.T) {
-	type key struct{}
-	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
-			var out []any
-			say := func(v ...any) { out = append(out, fmt.Sprint(v...)) }
-			began := durable.Now(ctx)
-			outer, cancelOuter := durable.WithTimeout(ctx, time.Hour)
-			inner, cancelInner := durable.WithTimeout(context.WithValue(outer, key{}, "v"), 2*time.Hour)
-			due, ok := outer.Deadline()
-			say(due.Sub(began), ok)
-			err := durable.Sleep(inner, 24*time.Hour)
-			say(err == context.DeadlineExceeded, inner.Err() == context.DeadlineExceeded, context.Cause(inner) == context.DeadlineExceeded, inner.Value(key{}), durable.Now(ctx).Sub(began))
-			cancelInner()
-			cancelOuter()
-			say(outer.Err() == context.DeadlineExceeded, ctx.Err())
-			a, cancelA := durable.WithCancel(ctx)
-			b, cancelB := durable.WithTimeout(a, time.Hour)
-			defer cancelB()
-			cancelA()
-			say(errors.Is(b.Err(), context.Canceled), errors.Is(durable.Sleep(b, 1), context.Canceled), context.Cause(b) == context.Canceled)
-			w := durable.WithoutCancel(b)
-			say(w.Err(), durable.Sleep(w, time.Second))
-			c, cancelC := durable.WithCancel(w)
-			say(c.Err())
-			cancelC()
-			say(errors.Is(c.Err(), context.Canceled), w.Err())
-			d, cancelD := durable.WithTimeout(ctx, -1)
-			defer cancelD()
-			say(d.Err() == context.DeadlineExceeded)
-			x, cancelX := durable.WithTimeout(ctx, time.Hour)
-			std, stop := context.WithCancel(x) // made by user code, not used for calls
-			cancelX()
-			say(std.Err() != nil, x.Err() == context.Canceled)
-			stop()
-			return fmt.Sprint(out), nil
-		}, nil)
-		e := open(wf)
-		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
-		want := "[1h0m0s true true true truev 1h0m0s true <nil> true true true <nil> <nil> <nil> true <nil> true true true]"
-		if got, err := wf.Result(t.Context(), r); err != nil || strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
-			t.Errorf("got  %s, %v\nwant %s", got, err, want)
-		}
-		began := time.Now()
-		time.Sleep(time.Minute)
-		if time.Since(began) != time.Minute {
-			t.Error("time is off")
-		}
-	})
-}
-
-func TestAwaitAndItsConditions(t *testing.T) {
-	scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
-			began := durable.Now(ctx)
-			x := 0
-			g, _ := durable.NewGroup(ctx, nil)
-			g.Go(func(ctx context.Context) error {
-				for range 10 {
-					if err := durable.Sleep(ctx, time.Minute); err != nil {
-						return err
-					}
-					x++
-				}
-				return nil
-			})
-			e1 := durable.Await(ctx, func() bool { return x == 3 })
-			t1 := durable.Now(ctx).Sub(began)
-			e2 := durable.AwaitTimeout(ctx, 30*time.Second, func() bool { return x == 4 })
-			e3 := durable.AwaitTimeout(ctx, time.Hour, func() bool { return x == 4 })
-			e4 := durable.AwaitTimeout(ctx, 0, func() bool { return x == 5 })
-			e5 := durable.AwaitTimeout(ctx, 0, func() bool { return x == 4 })
-			in, cancel := durable.WithTimeout(ctx, time.Minute)
-			defer cancel()
-			e6 := durable.Await(in, func() bool { return false })
-			e7 := durable.Await(ctx, func() bool { return durable.Now(ctx).Sub(began) >= 7*time.Minute }) // looks, changes nothing
-			t7 := durable.Now(ctx).Sub(began)
-			err := g.Wait()
-			return fmt.Sprint(e1, t1, errors.Is(e2, durable.ErrTimeout), e3, errors.Is(e4, durable.ErrTimeout), e5, errors.Is(e6, context.DeadlineExceeded), e7, t7, err), nil
-		}, nil)
-		want := "<nil> 3m0s true <nil> true <nil> true <nil> 7m0s <nil>"
-		if got, err := runOf(t, open(wf), wf, none{}); err != nil || got != want {
-			t.Errorf("got  %s, %v\nwant %s", got, err, want)
-		}
-	})
 }
 
 func TestAConditionThatPanicsIsAProblemOfItsRun(t *testing.T) {

@@ -73,6 +73,8 @@ var children = []Scenario{
 			_ = durable.Sleep(ctx, env.Hours(1))
 			return errors.New("no")
 		}, nil),
+	closes("parent-panics", "And when it panics, where that is a failure.",
+		func(ctx context.Context, env *Env) error { _ = durable.Sleep(ctx, env.Hours(1)); panic("no") }, nil),
 	closes("parent-terminated", "And when it is terminated.",
 		func(ctx context.Context, env *Env) error { return durable.Sleep(ctx, env.Hours(100)) },
 		func(t *T, r *durable.Run) error { return r.Terminate(t.Context(), "") }),
@@ -92,6 +94,10 @@ var children = []Scenario{
 		func(ctx context.Context, env *Env) (string, error) {
 			_ = durable.Sleep(ctx, env.Hours(100))
 			return "", errors.New("no")
+		}),
+	childCancel("cancel-waits-for-the-deaf", "One that takes no notice is waited for.", "slept after 3",
+		func(ctx context.Context, env *Env) (string, error) {
+			return "slept", durable.Sleep(durable.WithoutCancel(ctx), env.Hours(3))
 		}),
 	{
 		Name: "children/start-returns-when-started",

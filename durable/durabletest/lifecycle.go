@@ -48,6 +48,8 @@ var lifecycle = []Scenario{
 		func(context.Context) error { return errors.New("x") }),
 	ends("canceled-without-cancel-is-failed", "context.Canceled where no cancel was asked is a failure.", false, durable.Failed,
 		func(context.Context) error { return context.Canceled }),
+	ends("deadline-is-failed", "So are context.DeadlineExceeded and any other error.", false, durable.Failed,
+		func(context.Context) error { return context.DeadlineExceeded }),
 	{
 		Name: "end/run-timeout",
 		Row:  "States",

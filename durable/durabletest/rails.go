@@ -164,7 +164,7 @@ var rails = []Scenario{
 				_, err = durable.NewCallback[int](ctx)
 				note(err)
 				note(str.Append(ctx, 1))
-				return out, nil
+				return out, durable.Permanent(nil) // no error
 			}, nil)
 			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) ([]string, error) { return step.Do(ctx, none{}) },
 				&durable.WorkflowOptions{Accepts: []durable.Accepted{sig, ask, str}})
