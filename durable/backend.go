@@ -41,6 +41,11 @@ const (
 	opReset     Op = "reset"
 	opFork      Op = "fork"
 
+	opSchedule     Op = "schedule" // create or update
+	opUnschedule   Op = "unschedule"
+	opTrigger      Op = "trigger"
+	opHoldSchedule Op = "hold_schedule" // pause or resume
+
 	// The reading ones need nothing but the store.
 	opResult    Op = "result"
 	opDescribe  Op = "describe"
@@ -50,36 +55,38 @@ const (
 	opQuestions Op = "questions"
 	opGetBlob   Op = "get_blob"
 	opExport    Op = "export"
+	opSchedules Op = "schedules"
 	OpHealth    Op = "health" // how the engine is; a client of a file answers it in part
 )
 
 // Request is one operation. All of it is plain data: it can cross a process
 // border as JSON.
 type Request struct {
-	Op      Op              `json:"op"`
-	ID      string          `json:"id,omitempty"` // of the operation: given once, carried out once
-	Ref     Ref             `json:"ref"`
-	Name    string          `json:"name,omitempty"` // workflow, signal, query, update, stream; question id; token; digest
-	Payload json.RawMessage `json:"payload,omitempty"`
-	Data    []byte          `json:"data,omitempty"`
-	Actor   Actor           `json:"actor"`
-	Trace   string          `json:"trace,omitempty"` // W3C traceparent of the caller
-	Reason  string          `json:"reason,omitempty"`
-	Failure *Error          `json:"failure,omitempty"`
-	Digest  string          `json:"digest,omitempty"`
-	Tree    bool            `json:"tree,omitempty"`
-	From    int64           `json:"from,omitempty"`
-	Start   *StartOptions   `json:"start,omitempty"`
-	Reset   *ResetOptions   `json:"reset,omitempty"`
-	Fork    *ForkOptions    `json:"fork,omitempty"`
-	Filter  *Filter         `json:"filter,omitempty"`
-	Asks    *QuestionFilter `json:"asks,omitempty"`
+	Op       Op              `json:"op"`
+	ID       string          `json:"id,omitempty"` // of the operation: given once, carried out once
+	Ref      Ref             `json:"ref"`
+	Name     string          `json:"name,omitempty"` // workflow, signal, query, update, stream; question id; token; digest
+	Payload  json.RawMessage `json:"payload,omitempty"`
+	Data     []byte          `json:"data,omitempty"`
+	Actor    Actor           `json:"actor"`
+	Trace    string          `json:"trace,omitempty"` // W3C traceparent of the caller
+	Reason   string          `json:"reason,omitempty"`
+	Failure  *Error          `json:"failure,omitempty"`
+	Digest   string          `json:"digest,omitempty"`
+	Tree     bool            `json:"tree,omitempty"`
+	From     int64           `json:"from,omitempty"`
+	Start    *StartOptions   `json:"start,omitempty"`
+	Reset    *ResetOptions   `json:"reset,omitempty"`
+	Fork     *ForkOptions    `json:"fork,omitempty"`
+	Schedule *Schedule       `json:"schedule,omitempty"`
+	Filter   *Filter         `json:"filter,omitempty"`
+	Asks     *QuestionFilter `json:"asks,omitempty"`
 }
 
 // Reads reports whether the operation needs the store only.
 func (r *Request) Reads() bool {
 	switch r.Op {
-	case opResult, opDescribe, opList, opHistory, opStream, opQuestions, opGetBlob, opExport:
+	case opResult, opDescribe, opList, opHistory, opStream, opQuestions, opGetBlob, opExport, opSchedules:
 		return true
 	}
 	return false
@@ -99,6 +106,7 @@ type Reply struct {
 	Entries   []Entry[json.RawMessage] `json:"entries,omitempty"`
 	End       bool                     `json:"end,omitempty"` // of a stream: the run has ended and nothing follows
 	Health    *Health                  `json:"health,omitempty"`
+	Schedules []*ScheduleInfo          `json:"schedules,omitempty"`
 	Err       *ReplyError              `json:"err,omitempty"`
 }
 

@@ -28,6 +28,7 @@ type executor struct {
 	log    *slog.Logger
 	reader *reader
 	past   *pastStore // of Replay, else nil
+	plans  sync.Map   // schedule id → *plan
 	timers *timers
 	pace   pace.Pace // of tests
 
@@ -171,6 +172,10 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	}
 	ex.nextRID = top + 1
 	if err := ex.recover(ctx); err != nil {
+		ex.end(ErrClosed)
+		return nil, err
+	}
+	if err := ex.recoverSchedules(); err != nil {
 		ex.end(ErrClosed)
 		return nil, err
 	}

@@ -162,6 +162,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 		return
 	}
 	ackAll(rest, finishedError(row))
+	ex.plannedEnded(e.cfg)
 	if row.Parent != 0 {
 		ex.tellParent(row)
 	}

@@ -60,6 +60,8 @@ func (ex *executor) Do(ctx context.Context, req *Request) (*Reply, error) {
 		})
 	case opReset:
 		return ex.reset(ctx, req)
+	case opSchedule, opUnschedule, opTrigger, opHoldSchedule:
+		return ex.schedule(req)
 	case opFork:
 		return ex.fork(req)
 	case opPause, opResume:

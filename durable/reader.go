@@ -50,6 +50,8 @@ func (rd *reader) Do(ctx context.Context, req *Request) (*Reply, error) {
 		return rd.stream(ctx, req)
 	case opQuestions:
 		return rd.questions(req), nil
+	case opSchedules:
+		return rd.schedules(req), nil
 	case opExport:
 		return rd.export(req), nil
 	case opGetBlob:

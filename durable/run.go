@@ -95,6 +95,8 @@ type runConfig struct {
 	Secret      string            `json:"secret,omitempty"`  // of callback tokens
 	Rand        string            `json:"rand,omitempty"`    // of random streams; empty in older runs: Secret
 
+	Schedule string `json:"schedule,omitempty"` // that started it
+
 	// Of a run that was reset to: see reset.go.
 	Lives   []life           `json:"lives,omitempty"`   // whose turns it took over, oldest first
 	Before  []int64          `json:"before,omitempty"`  // numbers of all the runs that it stands for, oldest first

@@ -35,6 +35,7 @@ type newRunSpec struct {
 	scope         string // of effect keys; empty: a root's
 	reuse         ReusePolicy
 	cfg           runConfig
+	schedule      *journal.Schedule // committed with the run
 	signal        *SignalWithStart
 	by            string
 }
@@ -275,7 +276,11 @@ func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 		return nil, false, err
 	}
 	e := ex.reserve(row.RID)
-	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{New: true, Run: row, Row: jr}}}); err != nil {
+	tx := &journal.Tx{Writes: []journal.Write{{New: true, Run: row, Row: jr}}}
+	if s.schedule != nil {
+		tx.Schedules = []*journal.Schedule{s.schedule}
+	}
+	if err := ex.st.Commit(ex.commits, tx); err != nil {
 		ex.abandon(e, err)
 		return nil, false, err
 	}

@@ -118,6 +118,7 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	e.detached.Store(true)
 	e.setRow(row)
 	ex.drop(e)
+	ex.plannedEnded(e.cfg)
 	if row.Parent != 0 {
 		ex.tellParent(row)
 	}

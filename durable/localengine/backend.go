@@ -64,7 +64,7 @@ func openBackend(ctx context.Context, path string, o Options, defs *durable.Defi
 	b.read = durable.NewReader(b.st, defs, &b.opts.Engine, b.watch.watch)
 	if lk != nil {
 		err = b.lead(ctx, lk)
-	} else {
+	} else if err = b.st.current(); err == nil {
 		b.ask, err = newClient(b.st, b.watch, b.me)
 	}
 	if err != nil {
@@ -323,6 +323,11 @@ func openViewer(path string, o Options, defs *durable.Definitions) (*viewer, err
 		return nil, err
 	}
 	st, err := openStore(path)
+	if err == nil {
+		if err = st.current(); err != nil {
+			err = errors.Join(err, st.Close())
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

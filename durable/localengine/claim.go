@@ -66,6 +66,14 @@ func (s *store) claim(o Owner, h hooks) (err error) {
 	if err := c.exec("UPDATE owner SET epoch = ?, pid = ?, host = ?, since = ?, clean = 0 WHERE id = 1", w.epoch, o.PID, o.Host, o.Since.UnixMicro()); err != nil {
 		return err
 	}
+	if err := migrate(c); err != nil {
+		return err
+	}
+	if h.claim != nil {
+		if err := h.claim(); err != nil {
+			return err
+		}
+	}
 	if err := c.exec("COMMIT"); err != nil {
 		return err
 	}

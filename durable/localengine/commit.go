@@ -153,6 +153,9 @@ func (w *committer) commit(ctx context.Context, o *op) error {
 // hooks are seams of the tests of this package.
 type hooks struct {
 	commit func(ops int) error // before each COMMIT; its error is taken for that of COMMIT
+	// claim is called before the COMMIT of a claim; its error is taken for its
+	// own.
+	claim func() error
 	// probe looks why a write failed; nil: by writing beside the file.
 	probe func(path string) error
 	// quiet makes what looks at the file over and over, for clients and for

@@ -384,6 +384,76 @@ func testStore(t *testing.T, open func(t *testing.T) journal.Store) {
 		}
 	})
 
+	t.Run("schedules", func(t *testing.T) {
+		st := open(t)
+		a := &journal.Schedule{ID: "a", Owner: "ann", Spec: []byte(`{"id":"a"}`), Next: 10, Key: "k", Created: 1, Changed: 2}
+		b := &journal.Schedule{ID: "b", Spec: []byte(`{}`), Paused: []byte(`{"by":"bob"}`), Last: 5, LastRun: "b-5", Buffered: 7, Created: 3, Changed: 3}
+		commit(t, st, &journal.Tx{Schedules: []*journal.Schedule{b, a}})
+		got, err := st.Schedules()
+		same(t, "schedules", got, []*journal.Schedule{a, b})
+		if err != nil {
+			t.Error(err)
+		}
+		// With the run that it starts, or not at all.
+		r := newRun(1, "a-10")
+		moved := *a
+		moved.Next, moved.Last, moved.LastRun = 20, 10, "a-10"
+		commit(t, st, &journal.Tx{Writes: []journal.Write{{New: true, Run: r, Row: newRow(t, 1, journal.KindEvent, "")}}, Schedules: []*journal.Schedule{&moved}})
+		again := moved
+		again.Next = 30
+		dup := newRun(2, "a-10")
+		if err := st.Commit(ctx, &journal.Tx{Writes: []journal.Write{{New: true, Run: dup, Row: newRow(t, 2, journal.KindEvent, "")}}, Schedules: []*journal.Schedule{&again}}); !errors.Is(err, journal.ErrDuplicate) {
+			t.Errorf("a run that is there: %v", err)
+		}
+		gone := *b
+		gone.Deleted = true
+		commit(t, st, &journal.Tx{Schedules: []*journal.Schedule{&gone}})
+		got, err = st.Schedules()
+		same(t, "schedules", got, []*journal.Schedule{&moved})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("a history taken over", func(t *testing.T) {
+		st := open(t)
+		old := newRun(1, "a")
+		first := start(t, st, old)
+		end := *next(old)
+		end.State, end.Closed, end.Next = "terminated", 9, "run-2"
+		heir := newRun(2, "a")
+		heir.From = 0
+		before := []*journal.Row{newRow(t, 2, journal.KindTurn, "one"), newRow(t, 2, journal.KindTurn, "two")}
+		last := newRow(t, 2, journal.KindEvent, "three")
+		refused := newRun(3, "other")
+		refused.RunID = "run-1"
+		rows := []*journal.Row{newRow(t, 3, journal.KindTurn, "no")}
+		if err := st.Commit(ctx, &journal.Tx{Writes: []journal.Write{{New: true, Run: refused, Before: rows, Row: newRow(t, 3, journal.KindEvent, "no")}}}); !errors.Is(err, journal.ErrDuplicate) {
+			t.Errorf("a run that is there: %v", err)
+		}
+		if rows[0].ID != 0 || refused.Last != 0 {
+			t.Errorf("the refused run was changed: row %d, last %d", rows[0].ID, refused.Last)
+		}
+		commit(t, st, &journal.Tx{Writes: []journal.Write{
+			{Run: &end, Row: newRow(t, 1, journal.KindNote, "end")},
+			{New: true, Run: heir, Before: before, Row: last},
+		}})
+		got, err := st.Rows(heir.Last, 0)
+		same(t, "rows", got, append(before, last))
+		if err != nil {
+			t.Error(err)
+		}
+		if got[0].Prev != 0 || got[1].Prev != got[0].ID || heir.Last != last.ID || heir.From != 0 {
+			t.Errorf("rows %d←%d, run %+v", got[1].Prev, got[0].ID, heir)
+		}
+		if back, err := st.Run(2); err != nil || back.Last != last.ID {
+			t.Errorf("the run: %+v, %v", back, err)
+		}
+		if got, err := st.Rows(end.Last, 0); err != nil || len(got) != 2 || got[0].ID != first.ID {
+			t.Errorf("the old run has %d rows, %v", len(got), err)
+		}
+	})
+
 	t.Run("prune", func(t *testing.T) {
 		st := open(t)
 		end := func(r *journal.Run, at int64) {

@@ -12,6 +12,7 @@ import (
 var (
 	ErrForeign = errors.New("the file belongs to another program")
 	ErrCorrupt = errors.New("the file is damaged")
+	ErrOlder   = errors.New("the file was written by an older version")
 	ErrNewer   = errors.New("the file was written by a newer version")
 	ErrLocked  = errors.New("another process owns the file")
 	ErrFenced  = errors.New("this process no longer owns the file")

@@ -70,3 +70,16 @@ func SetProbe(st journal.Store, probe func(path string) error) { st.(*store).w.h
 
 // WriteBeside is what finds out about quotas.
 var WriteBeside = writeBeside
+
+// SetClaimHook sets what is called before a claim of the file is committed.
+func (o *Options) SetClaimHook(claim func() error) { o.hooks.claim = claim }
+
+// FileNumber is what a query gives on a file that nobody has open.
+func FileNumber(path, sql string) (n int64, err error) {
+	c, err := dialReader(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err = c.int64(sql)
+	return n, errors.Join(err, c.close())
+}

@@ -31,6 +31,7 @@
 //	the file is another program's, or no database      ErrForeign    choose another path
 //	its content is damaged                             ErrCorrupt    restore a backup
 //	a newer version of this package wrote it           ErrNewer      use that version
+//	an older one did, and it is only looked at         ErrOlder      open it to execute once
 //	its owner can't be asked (another host)            ErrLocked     *LockedError names the owner
 //	the lock or the file was taken away from us        ErrFenced     start again
 //	a write failed in a way that can't be trusted      ErrDead       check the disk, start again

@@ -288,6 +288,25 @@ func (s *store) StreamEnds(rid int64) (map[string]int64, error) {
 	return ends, err
 }
 
+const scheduleColumns = "id, owner, spec, paused, next, last, last_run, buffered, key, created, changed"
+
+// Schedules implements [journal.Store].
+func (s *store) Schedules() (all []*journal.Schedule, err error) {
+	err = s.read(func(c *conn) error {
+		return c.query("SELECT "+scheduleColumns+" FROM schedules ORDER BY id", func(v []driver.Value) error {
+			all = append(all, &journal.Schedule{
+				ID: asString(v[0]), Owner: asString(v[1]), Spec: asBytes(v[2]), Paused: asBytes(v[3]), Next: asInt(v[4]), Last: asInt(v[5]),
+				LastRun: asString(v[6]), Buffered: asInt(v[7]), Key: asString(v[8]), Created: asInt(v[9]), Changed: asInt(v[10]),
+			})
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the schedules: %w", err)
+	}
+	return all, nil
+}
+
 // Blob implements [journal.Store].
 func (s *store) Blob(digest string) (b *journal.Blob, err error) {
 	err = s.read(func(c *conn) error {

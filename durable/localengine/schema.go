@@ -15,10 +15,10 @@ const (
 	// applicationID marks our files in the header of the database: "mcpA".
 	applicationID = 0x6d637041
 	// schemaVersion is what this code writes, and the newest that it reads.
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
-// schema creates version 1. What is where, and how to read it by hand, is in
+// schema creates the current version. What is where, and how to read it by hand, is in
 // docs/local-file.md.
 //
 // The hot path is one insert at the end of journal and one update of a row of
@@ -129,6 +129,19 @@ CREATE TABLE blob_refs (
 	PRIMARY KEY (chain, digest)
 ) WITHOUT ROWID;
 CREATE INDEX blob_refs_digest ON blob_refs (digest);
+CREATE TABLE schedules (
+	id       TEXT PRIMARY KEY,
+	owner    TEXT NOT NULL,
+	spec     TEXT NOT NULL,
+	paused   TEXT,
+	next     INTEGER NOT NULL,
+	last     INTEGER NOT NULL,
+	last_run TEXT NOT NULL,
+	buffered INTEGER NOT NULL,
+	key      TEXT NOT NULL,
+	created  INTEGER NOT NULL,
+	changed  INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE requests (
 	seq      INTEGER PRIMARY KEY AUTOINCREMENT,
 	pid      INTEGER NOT NULL,
@@ -214,12 +227,16 @@ func identify(c *conn, path string) (fileState, error) {
 		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf(
 			"its header says schema version %d and its table meta says %d; restore a backup", version, meta)}
 	}
-	const ours = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('meta', 'owner', 'runs', 'heads', 'journal', 'asks', 'items', 'blobs', 'blob_refs', 'requests')"
-	switch n, err := c.int64(ours); {
+	ours := "'meta', 'owner', 'runs', 'journal', 'asks', 'items', 'blobs', 'blob_refs', 'requests'"
+	want := int64(9)
+	if version >= 2 {
+		want, ours = 11, ours+", 'heads', 'schedules'"
+	}
+	switch n, err := c.int64("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN (" + ours + ")"); {
 	case err != nil:
 		return 0, explain(path, err)
-	case n != 10:
-		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf("%d of its tables are missing; restore a backup", 10-n)}
+	case n != want:
+		return 0, &FileError{Path: path, Err: ErrCorrupt, Text: fmt.Sprintf("%d of its tables are missing; restore a backup", want-n)}
 	}
 	return fileOurs, nil
 }

@@ -31,6 +31,8 @@ const (
 		"expires = excluded.expires, state = excluded.state, answer = excluded.answer, by = excluded.by, note = excluded.note, " +
 		"answered = excluded.answered, request_id = excluded.request_id"
 
+	insertSchedule = "INSERT OR REPLACE INTO schedules (" + scheduleColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+
 	insertItem = "INSERT INTO items (rid, name, pos, at, data) VALUES (?,?,?,?,?)"
 	insertBlob = "INSERT INTO blobs (digest, data) VALUES (?,?) ON CONFLICT (digest) DO NOTHING"
 	insertRef  = "INSERT INTO blob_refs (chain, digest) VALUES (?,?) ON CONFLICT DO NOTHING"
@@ -161,6 +163,17 @@ func (w *committer) apply(tx *journal.Tx) error {
 	}
 	for _, it := range tx.Items {
 		if _, err := w.do(insertItem, it.RID, it.Name, it.Offset, it.At, blob(it.Data)); err != nil {
+			return err
+		}
+	}
+	for _, x := range tx.Schedules {
+		var err error
+		if x.Deleted {
+			_, err = w.do("DELETE FROM schedules WHERE id = ?", x.ID)
+		} else {
+			_, err = w.do(insertSchedule, x.ID, x.Owner, text(x.Spec), text(x.Paused), x.Next, x.Last, x.LastRun, x.Buffered, x.Key, x.Created, x.Changed)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -4,33 +4,35 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 )
 
 // Memory is a store that lives as long as the process.
 type Memory struct {
-	mu       sync.Mutex // guards all
-	runs     map[int64]*Run
-	order    []int64 // RIDs, ascending
-	rows     map[int64]*Row
-	nextRow  int64
-	maxRID   int64
-	byRun    map[string]int64
-	byID     map[string][]int64 // ascending
-	byKey    map[string]int64
-	children map[int64][]int64 // by parent
-	asks     map[string]*Ask
-	askOrder []string
-	items    map[int64]map[string][]*Item
-	blobs    map[string]*Blob
-	owners   map[string]map[string]bool // chains that a blob belongs to, by its digest
+	mu        sync.Mutex // guards all
+	runs      map[int64]*Run
+	order     []int64 // RIDs, ascending
+	rows      map[int64]*Row
+	nextRow   int64
+	maxRID    int64
+	byRun     map[string]int64
+	byID      map[string][]int64 // ascending
+	byKey     map[string]int64
+	children  map[int64][]int64 // by parent
+	asks      map[string]*Ask
+	askOrder  []string
+	items     map[int64]map[string][]*Item
+	schedules map[string]*Schedule
+	blobs     map[string]*Blob
+	owners    map[string]map[string]bool // chains that a blob belongs to, by its digest
 }
 
 // NewMemory makes an empty store.
 func NewMemory() *Memory {
 	return &Memory{
-		runs: map[int64]*Run{}, rows: map[int64]*Row{}, byRun: map[string]int64{}, byID: map[string][]int64{}, byKey: map[string]int64{},
+		schedules: map[string]*Schedule{}, runs: map[int64]*Run{}, rows: map[int64]*Row{}, byRun: map[string]int64{}, byID: map[string][]int64{}, byKey: map[string]int64{},
 		children: map[int64][]int64{}, asks: map[string]*Ask{}, items: map[int64]map[string][]*Item{}, blobs: map[string]*Blob{}, owners: map[string]map[string]bool{},
 	}
 }
@@ -106,6 +108,13 @@ func (m *Memory) Commit(_ context.Context, tx *Tx) error {
 			m.items[it.RID] = s
 		}
 		s[it.Name] = append(s[it.Name], it)
+	}
+	for _, x := range tx.Schedules {
+		if x.Deleted {
+			delete(m.schedules, x.ID)
+			continue
+		}
+		m.schedules[x.ID] = x
 	}
 	for _, b := range tx.Blobs {
 		if m.blobs[b.Digest] == nil {
@@ -311,6 +320,17 @@ func (m *Memory) Blob(digest string) (*Blob, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return found(m.blobs[digest])
+}
+
+// Schedules implements [Store].
+func (m *Memory) Schedules() ([]*Schedule, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*Schedule, 0, len(m.schedules))
+	for _, id := range slices.Sorted(maps.Keys(m.schedules)) {
+		out = append(out, m.schedules[id])
+	}
+	return out, nil
 }
 
 // Prune implements [Store].

@@ -72,6 +72,22 @@ type Item struct {
 	Data   Payload
 }
 
+// Schedule starts runs at certain times (package durable, Schedule).
+type Schedule struct {
+	ID       string // unique
+	Owner    string
+	Spec     json.RawMessage
+	Paused   json.RawMessage // nil if not paused
+	Next     int64           // the next nominal time, 0: none
+	Last     int64           // the last one that a run was started for
+	LastRun  string          // its workflow id
+	Buffered int64           // a nominal time that waits for the end of the last run
+	Key      string          // of the operation that made it
+	Created  int64
+	Changed  int64
+	Deleted  bool // in a Tx: it is to be deleted
+}
+
 // Blob is content under its digest.
 type Blob struct {
 	Digest string // sha256, hex
@@ -96,6 +112,8 @@ type Tx struct {
 	Asks   []*Ask // inserted, or replaced by ID
 	Items  []*Item
 	Blobs  []*Blob
+	// Schedules are inserted, replaced by ID, or deleted.
+	Schedules []*Schedule
 }
 
 // Filter selects runs, newest first.
@@ -150,6 +168,8 @@ type Store interface {
 	// StreamEnds gives the next offset of each stream of a run.
 	StreamEnds(rid int64) (map[string]int64, error)
 	Blob(digest string) (*Blob, error)
+	// Schedules lists all schedules by their ids.
+	Schedules() ([]*Schedule, error)
 	// Prune deletes runs that ended before t, newest kept to at most keep
 	// (0: no such limit), with all that belongs to them, and says how many.
 	// A run whose parent has not ended stays.
