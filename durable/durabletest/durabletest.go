@@ -18,6 +18,26 @@
 //
 // Both run in a bubble of testing/synctest: time stands still while anything
 // works, and jumps to the next timer when everything waits.
+//
+// [Replay] holds today's code against histories of production.
+//
+// # For those who make engines
+//
+// [TestEngine] plays the contract of engines, rule by rule: each [Scenario] is a
+// program and its clients, played in each of [ContractModes]. What an engine
+// cannot do it says in Engine.Lacks; there is nothing else to leave out. The
+// scenarios say time in hours, which are virtual or as long as Engine.Hour, so
+// that they can be played on a server; and their programs are functions of an
+// [Env] that crosses processes, so that another process can execute them:
+//
+//	func TestMain(m *testing.M) {
+//		durabletest.Serve(engine) // where Engine.Client is given
+//		os.Exit(m.Run())
+//	}
+//
+//	func TestContract(t *testing.T) { durabletest.TestEngine(t, engine) }
+//
+// docs/contract.md lists the rules with their scenarios.
 package durabletest
 
 import (
