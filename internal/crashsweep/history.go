@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -97,7 +98,10 @@ func (h *history) logf(format string, args ...any) {
 // run lives the history through and checks it. The error is of the sweep
 // itself, or of a life that did not come to its end.
 func (h *history) run(ctx context.Context) (*outcome, error) {
-	h.rnd = rand.New(rand.NewPCG(h.seed, 1))
+	// Not the same for all: they would all die twice, or none.
+	name := fnv.New64()
+	fmt.Fprint(name, h.kind, h.load.name)
+	h.rnd = rand.New(rand.NewPCG(h.seed, name.Sum64()))
 	if h.point == "" && len(h.points) > 0 {
 		h.point = choose(h.rnd, h.points)
 	}
