@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"context"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -42,4 +43,34 @@ func TestAStoredOutcomeIsNotSentAgain(t *testing.T) {
 			t.Errorf("result %d, the step ran %d times", got, ran.Load())
 		}
 	})
+}
+
+// What a definition says of its types is what serving is made from.
+func TestInfoSaysTheTypes(t *testing.T) {
+	t.Parallel()
+	number, text := reflect.TypeFor[int](), reflect.TypeFor[string]()
+	signal := durable.NewSignal[int]("signal").Describe("A", "b")
+	for _, c := range []struct {
+		def durable.Definition
+		in  reflect.Type
+		out reflect.Type
+	}{
+		{signal, number, nil},
+		{durable.NewQuery[int, string]("query").Describe("A", "b"), number, text},
+		{durable.NewUpdate[int, string]("update").Describe("A", "b"), number, text},
+		{durable.NewQuestion[int]("question").Describe("A", "b"), number, nil},
+		{durable.NewStatus[string]("status").Describe("A", "b"), nil, text},
+		{durable.NewStream[string]("stream").Describe("A", "b"), nil, text},
+		{durable.NewStep("step", func(context.Context, int) (string, error) { return "", nil }, &durable.StepOptions{Title: "A", Description: "b"}), number, text},
+		{durable.NewWorkflow("workflow", func(context.Context, int) (string, error) { return "", nil },
+			&durable.WorkflowOptions{Title: "A", Description: "b", Accepts: []durable.Accepted{signal}}), number, text},
+	} {
+		i := c.def.Info()
+		if i.In != c.in || i.Out != c.out || i.Title != "A" || i.Description != "b" || string(i.Kind) != i.Name {
+			t.Errorf("%s: %+v", i.Name, i)
+		}
+		if i.Kind == durable.KindWorkflow && (len(i.Accepts) != 1 || i.Accepts[0].Name != "signal") {
+			t.Errorf("%s accepts %+v", i.Name, i.Accepts)
+		}
+	}
 }
