@@ -2,13 +2,16 @@ package durable_test
 
 import (
 	"context"
+	"fmt"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // What mutation showed that no test looked at; docs/mutation.md.
@@ -73,4 +76,66 @@ func TestInfoSaysTheTypes(t *testing.T) {
 			t.Errorf("%s accepts %+v", i.Name, i.Accepts)
 		}
 	}
+}
+
+// noIntent is a store that dies when the intent to send a step is written.
+type noIntent struct{ *wire }
+
+func (s noIntent) Commit(ctx context.Context, tx *journal.Tx) error {
+	for _, w := range tx.Writes {
+		if w.Row != nil && w.Row.Kind == journal.KindNote {
+			s.cut.Store(true)
+		}
+	}
+	return s.wire.Commit(ctx, tx)
+}
+
+// A step that was called and never sent can be cancelled while the program
+// does not define it.
+func TestAStepThatWasNeverSentCanBeCancelled(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		step := durable.NewStep("step", func(context.Context, none) (none, error) {
+			t.Error("the step was sent")
+			return none{}, nil
+		}, &durable.StepOptions{AtMostOnce: true})
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
+			_, err := step.Do(ctx, none{})
+			return fmt.Sprint(err), nil
+		}, nil)
+		e := op.openOn(noIntent{op.wire()}, wf, step)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		synctest.Wait()
+		op.close(e)
+		e = op.open(wf)
+		synctest.Wait()
+		r = e.Run(r.WorkflowID, "")
+		if err := r.Cancel(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := must[string](t)(wf.Result(t.Context(), r)); !strings.Contains(got, "cancelled before it started") {
+			t.Errorf("the step ended with %q", got)
+		}
+	})
+}
+
+// FailOnProblem is about panics. Code that does not fit the history can be
+// mended, so the run waits.
+func TestFailOnProblemDoesNotFailAMismatch(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		o := &durable.WorkflowOptions{FailOnProblem: true}
+		old := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) { return none{}, durable.Sleep(ctx, time.Hour) }, o)
+		changed := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) {
+			return durable.SideEffect(ctx, func() int { return 1 })
+		}, o)
+		e := op.open(old)
+		r := must[*durable.Run](t)(old.Start(t.Context(), e, none{}, nil))
+		synctest.Wait()
+		op.close(e)
+		e = op.open(changed)
+		time.Sleep(2 * time.Hour)
+		d := must[*durable.Description](t)(e.Run(r.WorkflowID, "").Describe(t.Context()))
+		if d.State != durable.Running || d.Problem == nil || d.Problem.Kind != "mismatch" {
+			t.Errorf("state %s, problem %+v", d.State, d.Problem)
+		}
+	})
 }
