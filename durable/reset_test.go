@@ -40,6 +40,13 @@ func (s *trip) effect(ctx context.Context, what string) {
 	s.made[what]++
 }
 
+// token is of the callback, as the first life got it.
+func (s *trip) token() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tokens[0]
+}
+
 func newTrip() *trip {
 	s := &trip{
 		book: map[string]string{}, made: map[string]int{}, price: 100,
@@ -79,7 +86,9 @@ func newTrip() *trip {
 		if err != nil {
 			return "", err
 		}
+		s.mu.Lock()
 		s.tokens = append(s.tokens, cb.Token())
+		s.mu.Unlock()
 		s.state.Set(ctx, "asking")
 		first, err := s.sig.Receive(ctx)
 		if err != nil {
@@ -186,7 +195,7 @@ func TestResetRepairsAFailedRun(t *testing.T) {
 		if err := s.ok.Answer(t.Context(), e, qs[0].ID, true, nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := e.Complete(t.Context(), s.tokens[0], json.RawMessage("5")); err != nil {
+		if err := e.Complete(t.Context(), s.token(), json.RawMessage("5")); err != nil {
 			t.Errorf("a token of the time before: %v", err)
 		}
 		got, err := s.wf.Result(t.Context(), n)
@@ -225,7 +234,7 @@ func TestResetOfARunningRun(t *testing.T) {
 			}
 		}
 		time.Sleep(90 * time.Minute) // "short" is under way, the question is open
-		if err := e.Complete(t.Context(), s.tokens[0], json.RawMessage("5")); err != nil {
+		if err := e.Complete(t.Context(), s.token(), json.RawMessage("5")); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Pause(t.Context(), nil); err != nil {
@@ -422,7 +431,7 @@ func TestForkAnswersFromTheRecord(t *testing.T) {
 		if err := s.ok.Answer(t.Context(), e, q.ID, true, nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := e.Complete(t.Context(), s.tokens[0], json.RawMessage("5")); err != nil {
+		if err := e.Complete(t.Context(), s.token(), json.RawMessage("5")); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := s.wf.Result(t.Context(), r); err != nil || got != "100 101xytrue 5 1 10 true" {
@@ -538,7 +547,7 @@ func TestResetAndForkSurviveDeath(t *testing.T) {
 						return "", err
 					}
 				}
-				if err := e.Complete(ctx, s.tokens[0], json.RawMessage("5")); err != nil && !errors.Is(err, durable.ErrAnswered) && !errors.Is(err, durable.ErrFinished) {
+				if err := e.Complete(ctx, s.token(), json.RawMessage("5")); err != nil && !errors.Is(err, durable.ErrAnswered) && !errors.Is(err, durable.ErrFinished) {
 					return "", err
 				}
 				out, err := s.wf.Result(ctx, n)

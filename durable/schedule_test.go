@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -62,6 +63,7 @@ func TestSchedules(t *testing.T) {
 			}
 		}
 		time.Sleep(6*time.Hour + 10*time.Second)
+		synctest.Wait()
 		for id, want := range map[string]string{
 			"cron":   "01T01:00:00 01T03:00:00 01T05:00:00",
 			"every":  "01T00:10:00 01T01:40:00 01T03:10:00 01T04:40:00",
