@@ -460,7 +460,8 @@ func (ex *executor) recover(ctx context.Context) error {
 		}
 	}
 	for i, e := range all {
-		open, orphan := opens[i], e.row.Parent != 0 && !unfinished[e.row.Parent] && !unfinished[ex.parentOf(e.row)]
+		row := rows[i] // not e.row: the loops of others may reach it already
+		open, orphan := opens[i], row.Parent != 0 && !unfinished[row.Parent] && !unfinished[ex.parentOf(row)]
 		ex.deliver(e, &incoming{ctl: func(e *entry) {
 			if e.row.Deadline > 0 && e.row.Deadline <= now {
 				e.timeOut() // before it does anything
