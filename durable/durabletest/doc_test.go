@@ -46,7 +46,7 @@ var rows = []struct{ part, name, instead string }{
 	{"Lifecycle", "Children", ""},
 	{"Lifecycle", "Reset, fork", ""},
 	{"Lifecycle", "Registration", ""},
-	{"Lifecycle", "Schedules", "**Not there yet.**"},
+	{"Lifecycle", "Schedules", ""},
 	{"Lifecycle", "List", ""},
 	{"Lifecycle", "Poison", ""},
 	{"Messages", "Signals", ""},

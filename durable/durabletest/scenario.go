@@ -53,7 +53,7 @@ type Play struct {
 func Scenarios() []Scenario {
 	return slices.Concat(
 		interleaving, rails, groups, selects, times, steps, retries, atMostOnce, failures, payloads,
-		lifecycle, cancels, pauses, continued, starts, children, resets, registration, lists,
+		lifecycle, cancels, pauses, continued, starts, children, resets, registration, schedules, lists,
 		signals, updates, queries, questions, published, putAway, problems, recoveries,
 	)
 }
