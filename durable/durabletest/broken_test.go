@@ -62,7 +62,7 @@ var brokenEngines = []struct {
 	{breaks: "re-sends an at-most-once step", scenario: "at-most-once/process-gone", store: commits(func(tx *journal.Tx) bool {
 		return !slices.ContainsFunc(tx.Writes, func(w journal.Write) bool { return w.Row != nil && strings.Contains(string(w.Row.Head), `"k":"sent"`) })
 	})},
-	{breaks: "sends an at-most-once step before its intent is on disk", scenario: "at-most-once/intent-first", storeOnce: ackEarly},
+	{breaks: "sends an at-most-once step before its intent is on disk", scenario: "at-most-once/process-gone", storeOnce: ackEarly},
 	{breaks: "reports unknown as failed", scenario: "at-most-once/process-gone", store: entries(func(e *journal.Entry) {
 		for _, ev := range e.Events {
 			if ev.Failure != nil && ev.Failure.Kind == "unknown" {
@@ -70,7 +70,7 @@ var brokenEngines = []struct {
 			}
 		}
 	}), mode: "paranoid"},
-	{breaks: "ends a cancelled run as failed", scenario: "cancel/waits-end-and-cleanup-works", store: commits(func(tx *journal.Tx) bool {
+	{breaks: "ends a cancelled run as failed", scenario: "end/canceled-after-cancel-is-cancelled", store: commits(func(tx *journal.Tx) bool {
 		for _, w := range tx.Writes {
 			if w.Run.State == string(durable.Cancelled) {
 				w.Run.State = string(durable.Failed)
@@ -117,7 +117,7 @@ var brokenEngines = []struct {
 	{breaks: "commits effects twice after a death: loses outcomes that it had acknowledged", scenario: "steps/once-recorded", mode: "paranoid", store: rows(func(e *journal.Entry) {
 		e.Events = slices.DeleteFunc(e.Events, func(ev *journal.Event) bool { return ev.Kind == journal.Done })
 	})},
-	{breaks: "swaps the outcomes of two steps", scenario: "children/in-parallel", mode: "paranoid", store: rows(func(e *journal.Entry) {
+	{breaks: "swaps the outcomes of two steps", scenario: "turns/replay-repeats-the-interleaving", mode: "paranoid-batched", store: rows(func(e *journal.Entry) {
 		if len(e.Events) > 1 && e.Events[0].Kind == journal.Done && e.Events[1].Kind == journal.Done {
 			e.Events[0].Payload, e.Events[1].Payload = e.Events[1].Payload, e.Events[0].Payload
 		}
