@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"fmt"
+	"iter"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -13,15 +14,24 @@ import (
 
 // coroutine is one thread of a run's code. The coroutines of a run never run
 // in parallel: one of them, or the run's loop, holds the baton.
+//
+// It is an iter.Pull: the runtime switches to it and back without waking a
+// thread. Two things about that are to be kept in mind. A Goexit in a
+// coroutine ends also the goroutine that has switched to it; so one that ends
+// that way is ended by a goroutine made for it (see unwind). And a switch from
+// or to a goroutine that is locked to a thread ends the process; so loops run
+// on goroutines that are not (see pool.go), and code that locks itself is
+// unlocked, which is a problem of its run.
 type coroutine struct {
 	run     *run
 	path    string // of its call ids
 	ordinal int    // of the last call
 	fn      func()
-	ready   func() bool // parked: may it go on; nil before its first turn
-	wake    chan struct{}
-	started bool
+	ready   func() bool             // parked: may it go on; nil before its first turn
+	next    func() (struct{}, bool) // switches to it; nil until it has started
+	yield   func(struct{}) bool     // switches back
 	over    bool
+	exiting bool // it is over by a Goexit that has not come to its end
 	parked  bool
 	why     journal.Wait // parked: what for, if not for a call
 	gptr    uintptr      // its goroutine, set when it parks
@@ -38,14 +48,15 @@ func (c *coroutine) nextID() string {
 // spawn adds a coroutine. It runs when the others have blocked or ended, in
 // the order of spawning.
 func (r *run) spawn(path string, fn func()) *coroutine {
-	c := &coroutine{run: r, path: path, fn: fn, wake: make(chan struct{}, 1)}
+	c := &coroutine{run: r, path: path, fn: fn}
 	r.cos = append(r.cos, c)
 	return c
 }
 
-// main is the coroutine's goroutine.
-func (c *coroutine) main() {
+// main is what the coroutine's goroutine does.
+func (c *coroutine) main(yield func(struct{}) bool) {
 	r, g := c.run, getg()
+	c.yield = yield
 	coroutines.Store(g, c)
 	r.holder.Store(g)
 	returned := false
@@ -58,27 +69,43 @@ func (c *coroutine) main() {
 			}
 		} else if !returned && !r.unwinding.Load() {
 			r.broke("panic", "the workflow's code ended its goroutine (runtime.Goexit, or FailNow of a test)")
+			c.exiting = true
 		}
+		c.unlock()
 		coroutines.Delete(g)
 		c.over = true
-		r.baton <- struct{}{}
+		if c.exiting {
+			c.yield(struct{}{}) // to the loop, which must not end with it
+		}
 	}()
 	c.fn()
 	returned = true
 }
 
+// unlock sees to it that the coroutine is not locked to a thread.
+func (c *coroutine) unlock() {
+	if !threadLocked() {
+		return
+	}
+	for threadLocked() {
+		runtime.UnlockOSThread()
+	}
+	c.run.broke("panic", "the workflow's code called runtime.LockOSThread and did not undo it before it blocked or ended: do such work in a step")
+}
+
 // resume gives the baton to c and waits until it comes back.
 func (r *run) resume(c *coroutine) {
+	for threadLocked() {
+		runtime.UnlockOSThread() // a handler, an observer or a codec did that
+	}
 	r.cur = c
 	c.parked = false
-	if !c.started {
-		c.started = true
-		go c.main()
+	if c.next == nil {
+		c.next, _ = iter.Pull(c.main)
 	} else {
 		r.holder.Store(c.gptr)
-		c.wake <- struct{}{}
 	}
-	<-r.baton
+	c.next()
 	r.holder.Store(0)
 	r.cur = nil
 }
@@ -90,8 +117,8 @@ func (r *run) park(ready func() bool) {
 	}
 	c := r.cur
 	c.ready, c.gptr, c.parked = ready, getg(), true
-	r.baton <- struct{}{}
-	<-c.wake
+	c.unlock()
+	c.yield(struct{}{})
 	c.ready = nil
 	if r.unwinding.Load() {
 		runtime.Goexit()
@@ -125,7 +152,7 @@ func (r *run) schedule() {
 		}
 		for i := 0; i < len(r.cos) && r.problem == nil; i++ {
 			c := r.cos[i]
-			if c.over || c.started && !(c.parked && c.ready()) {
+			if c.over || c.next != nil && !(c.parked && c.ready()) {
 				continue
 			}
 			r.resume(c)
@@ -136,7 +163,7 @@ func (r *run) schedule() {
 		}
 		live := r.cos[:0]
 		for _, c := range r.cos {
-			if !c.over {
+			if !c.over || c.exiting {
 				live = append(live, c)
 			}
 		}
@@ -152,14 +179,18 @@ func (r *run) unwind(stuck <-chan struct{}) (left int) {
 	r.unwinding.Store(true)
 	for i := len(r.cos) - 1; i >= 0; i-- {
 		c := r.cos[i]
-		if c.over || !c.started {
+		if c.over && !c.exiting || c.next == nil {
 			continue
 		}
 		r.cur = c
 		r.holder.Store(c.gptr)
-		c.wake <- struct{}{}
+		done := make(chan struct{})
+		go func() { // it ends with the coroutine, which calls Goexit
+			defer close(done)
+			c.next()
+		}()
 		select {
-		case <-r.baton:
+		case <-done:
 		case <-stuck:
 			left++
 			return left + i

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -123,5 +124,47 @@ func TestQueuedStepOfAPausedAndOfABlockedRunRunsAllTheSame(t *testing.T) {
 		if got, err := wf.Result(t.Context(), r); err != nil || got != 2 {
 			t.Errorf("got %d, %v", got, err)
 		}
+	})
+}
+
+func TestLockedThreads(t *testing.T) {
+	t.Run("a step that locks its goroutine for good costs the others nothing", func(t *testing.T) {
+		scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+			lock := durable.NewStep("lock", func(_ context.Context, n int) (int, error) { runtime.LockOSThread(); return n + 1, nil }, nil)
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, n int) (_ int, err error) {
+				for range 5 {
+					if n, err = lock.Do(ctx, n); err != nil {
+						return 0, err
+					}
+				}
+				return n, nil
+			}, nil)
+			e := open(wf, lock)
+			if got, err := wf.Result(t.Context(), must[*durable.Run](t)(wf.Start(t.Context(), e, 1, nil))); err != nil || got != 6 {
+				t.Errorf("got %d, %v", got, err)
+			}
+		})
+	})
+	t.Run("workflow code that does is a problem of its run", func(t *testing.T) {
+		scenarioWith(t, quietly, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+			for _, wf := range []*durable.Workflow[none, int]{
+				durable.NewWorkflow("blocks", func(ctx context.Context, _ none) (int, error) {
+					runtime.LockOSThread()
+					return 0, durable.Sleep(ctx, time.Hour)
+				}, nil),
+				durable.NewWorkflow("ends", func(ctx context.Context, _ none) (int, error) {
+					runtime.LockOSThread()
+					runtime.LockOSThread()
+					return 0, nil
+				}, nil),
+			} {
+				e := open(wf)
+				_, err := wf.Result(t.Context(), must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil)))
+				var b *durable.BlockedError
+				if !errors.As(err, &b) || !strings.Contains(b.Problem.Text, "LockOSThread") {
+					t.Errorf("%s: %v", wf.Name(), err)
+				}
+			}
+		})
 	})
 }

@@ -6,9 +6,10 @@ TEXT ·getg(SB), NOSPLIT, $0-8
 	MOVQ AX, ret+0(FP)
 	RET
 
-// func getpanic() uintptr
-TEXT ·getpanic(SB), NOSPLIT, $0-8
+// func gword(offset uintptr) uintptr
+TEXT ·gword(SB), NOSPLIT, $0-16
 	MOVQ (TLS), AX
-	MOVQ 32(AX), AX
-	MOVQ AX, ret+0(FP)
+	ADDQ offset+0(FP), AX
+	MOVQ (AX), AX
+	MOVQ AX, ret+8(FP)
 	RET

@@ -21,3 +21,6 @@ func getg() uintptr {
 
 // getpanic is not known here, which [panicking] finds out.
 func getpanic() uintptr { return 0 }
+
+// threadLocked reports whether the goroutine is locked to a thread.
+func threadLocked() bool { return saysLocked() }

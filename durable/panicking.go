@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"runtime"
 	"strings"
 	"sync"
@@ -64,3 +65,11 @@ var panicSite = sync.OnceValue(func() (site uintptr) {
 	}()
 	panic("durable: finding runtime.gopanic")
 })
+
+// saysLocked reports whether the runtime says that the goroutine is locked to
+// a thread. It takes some microseconds.
+func saysLocked() bool {
+	var buf [64]byte
+	head, _, _ := bytes.Cut(buf[:runtime.Stack(buf[:], false)], []byte("]"))
+	return bytes.Contains(head, []byte("locked to thread"))
+}

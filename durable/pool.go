@@ -25,6 +25,13 @@ func (ex *executor) worker(fn task) {
 	for {
 		for fn != nil {
 			fn = fn()
+			if threadLocked() {
+				// A step has locked it, for good: the thread ends with it.
+				if fn != nil {
+					ex.spawn(fn)
+				}
+				return
+			}
 		}
 		if ex.idlers.Add(1) > maxIdle {
 			ex.idlers.Add(-1)

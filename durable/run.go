@@ -40,7 +40,6 @@ type run struct {
 	root *scope
 	ctx  context.Context
 
-	baton     chan struct{}  // from a coroutine back to the loop
 	holder    atomic.Uintptr // goroutine that holds the baton
 	unwinding atomic.Bool
 	gone      atomic.Bool
@@ -212,7 +211,7 @@ const (
 func newRun(ent *entry, row *journal.Run, def *workflowDef) (*run, error) {
 	r := &run{
 		ex: ent.ex, ent: ent, row: row, def: def,
-		baton: make(chan struct{}), now: row.Created,
+		now:  row.Created,
 		open: map[string]*future{}, mail: map[string]*mailbox{}, seen: map[string]bool{},
 		updates: map[string]updateHandler{}, queries: map[string]func(json.RawMessage) (json.RawMessage, error){},
 		replies: map[string]*journal.Reply{}, handling: map[string]bool{},

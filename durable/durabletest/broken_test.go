@@ -56,7 +56,7 @@ var brokenEngines = []struct {
 	{breaks: "acknowledges a signal before the flush", scenario: "signals/acknowledged-survives", storeOnce: ackEarly},
 	{breaks: "acknowledges a start before the flush", scenario: "start/acknowledged-survives", storeOnce: ackEarly},
 	{breaks: "acknowledges an answer before the flush", scenario: "questions/answer-survives", storeOnce: ackEarly},
-	{breaks: "forgets timers when it reads a run again", scenario: "time/days", mode: "paranoid", store: rows(func(e *journal.Entry) {
+	{breaks: "forgets timers when it reads a run again", scenario: "time/days", mode: "paranoid", store: rereads(func(e *journal.Entry) {
 		e.Calls = slices.DeleteFunc(e.Calls, func(c *journal.Call) bool { return c.Kind == journal.Timer })
 	})},
 	{breaks: "re-sends an at-most-once step", scenario: "at-most-once/process-gone", store: commits(func(tx *journal.Tx) bool {
@@ -111,13 +111,13 @@ var brokenEngines = []struct {
 		}
 		return b.Do(ctx, req)
 	})},
-	{breaks: "replays with another interleaving", scenario: "turns/replay-repeats-the-interleaving", mode: "paranoid-batched", store: rows(func(e *journal.Entry) { slices.Reverse(e.Events) })},
-	{breaks: "replays with another clock", scenario: "ids/version", mode: "paranoid", store: rows(func(e *journal.Entry) { e.Marks = nil })},
+	{breaks: "replays with another interleaving", scenario: "turns/replay-repeats-the-interleaving", mode: "paranoid-batched", store: rereads(func(e *journal.Entry) { slices.Reverse(e.Events) })},
+	{breaks: "replays with another clock", scenario: "ids/version", mode: "paranoid", store: rereads(func(e *journal.Entry) { e.Marks = nil })},
 	{breaks: "keeps its goroutines when it is closed", scenario: "put-away/no-goroutine-is-left", backend: func(b durable.Backend) durable.Backend { return immortal{b} }},
-	{breaks: "commits effects twice after a death: loses outcomes that it had acknowledged", scenario: "steps/once-recorded", mode: "paranoid", store: rows(func(e *journal.Entry) {
+	{breaks: "commits effects twice after a death: loses outcomes that it had acknowledged", scenario: "steps/once-recorded", mode: "paranoid", store: rereads(func(e *journal.Entry) {
 		e.Events = slices.DeleteFunc(e.Events, func(ev *journal.Event) bool { return ev.Kind == journal.Done })
 	})},
-	{breaks: "swaps the outcomes of two steps", scenario: "turns/replay-repeats-the-interleaving", mode: "paranoid-batched", store: rows(func(e *journal.Entry) {
+	{breaks: "swaps the outcomes of two steps", scenario: "turns/replay-repeats-the-interleaving", mode: "paranoid-batched", store: rereads(func(e *journal.Entry) {
 		if len(e.Events) > 1 && e.Events[0].Kind == journal.Done && e.Events[1].Kind == journal.Done {
 			e.Events[0].Payload, e.Events[1].Payload = e.Events[1].Payload, e.Events[0].Payload
 		}
@@ -354,7 +354,7 @@ func commits(fn func(tx *journal.Tx) bool) func(journal.Store) journal.Store {
 	return func(st journal.Store) journal.Store { return brokenStore{Store: st, commit: fn} }
 }
 
-func rows(fn func(e *journal.Entry)) func(journal.Store) journal.Store {
+func rereads(fn func(e *journal.Entry)) func(journal.Store) journal.Store {
 	return func(st journal.Store) journal.Store { return brokenStore{Store: st, rows: fn} }
 }
 
