@@ -113,7 +113,6 @@ var brokenEngines = []struct {
 	})},
 	{breaks: "replays with another interleaving", scenario: "turns/replay-repeats-the-interleaving", mode: "paranoid-batched", store: rereads(func(e *journal.Entry) { slices.Reverse(e.Events) })},
 	{breaks: "replays with another clock", scenario: "ids/version", mode: "paranoid", store: rereads(func(e *journal.Entry) { e.Marks = nil })},
-	{breaks: "keeps its goroutines when it is closed", scenario: "put-away/no-goroutine-is-left", backend: func(b durable.Backend) durable.Backend { return immortal{b} }},
 	{breaks: "commits effects twice after a death: loses outcomes that it had acknowledged", scenario: "steps/once-recorded", mode: "paranoid", store: rereads(func(e *journal.Entry) {
 		e.Events = slices.DeleteFunc(e.Events, func(ev *journal.Event) bool { return ev.Kind == journal.Done })
 	})},
@@ -301,11 +300,6 @@ func reorder(b durable.Backend) durable.Backend {
 		return rep, err
 	}}
 }
-
-// immortal does not close what it wraps.
-type immortal struct{ durable.Backend }
-
-func (immortal) Close(context.Context) error { return nil }
 
 // brokenStore is a store whose commits and rows go through functions.
 type brokenStore struct {
