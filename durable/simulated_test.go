@@ -129,6 +129,7 @@ func TestADeathCountsAlsoAfterAClose(t *testing.T) {
 		op.kill(e, m)
 		op.open(wf, step)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if got := fmt.Sprint(attempts); got != "[1 1 2]" {
 			t.Errorf("attempts %s, want [1 1 2]: the close does not count, the death does", got)
 		}
