@@ -9,8 +9,9 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 )
 
-// every is how often the schedules of the scenarios start a run, in hours.
-const every = 6
+// every is how often the schedules of the scenarios start a run, in hours: whole
+// seconds, also where an hour is a fifth of one.
+const every = 5
 
 // started are the runs of a schedule, oldest first.
 func started(t *T, id string) []*durable.Description {
