@@ -353,6 +353,7 @@ func (e *entry) loop() task {
 				return next
 			}
 			e.mu.Unlock()
+			e.letGo(false) // the run has ended meanwhile: they find that out
 			if e.ex.retire(e, due) {
 				return nil
 			}
