@@ -3,10 +3,13 @@ package durable_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // Of two steps that an engine cut off, the one was sent again and the other's
@@ -34,6 +37,61 @@ func TestAStepWhoseRunEndsWhileItIsSentIsNotWaitedFor(t *testing.T) {
 		defer cancel()
 		if err := e.Close(ctx); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// laggard is a store that holds back the commit that ends a run.
+type laggard struct {
+	journal.Store
+	state string
+	hold  chan struct{}
+}
+
+func (s *laggard) Commit(ctx context.Context, tx *journal.Tx) error {
+	err := s.Store.Commit(ctx, tx)
+	if len(tx.Writes) == 1 && tx.Writes[0].Run.State == s.state {
+		<-s.hold
+	}
+	return err
+}
+
+// A query that came while its run ended was answered from a replay whose
+// coroutines nobody ended.
+func TestAQueryThatMeetsTheEndLeavesNothing(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		sig := durable.NewSignal[int]("s")
+		q := durable.NewQuery[none, int]("q")
+		var begun, ended atomic.Int32
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) {
+			if err := q.Handle(ctx, func(none) (int, error) { return 5, nil }); err != nil {
+				return 0, err
+			}
+			g, _ := durable.NewGroup(ctx, nil)
+			g.Go(func(ctx context.Context) error {
+				begun.Add(1)
+				defer ended.Add(1)
+				return durable.Sleep(durable.WithoutCancel(ctx), time.Hour)
+			})
+			return sig.Receive(ctx)
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{sig, q}})
+		st := &laggard{op.st, string(durable.Completed), make(chan struct{})}
+		e := op.openOn(st, wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		synctest.Wait()
+		go func() { _ = sig.Send(t.Context(), r, 1, nil) }()
+		synctest.Wait()
+		go func() {
+			if n, err := q.Ask(t.Context(), r, none{}); n != 5 || err != nil {
+				t.Errorf("query: %d, %v", n, err)
+			}
+		}()
+		synctest.Wait()
+		close(st.hold)
+		synctest.Wait()
+		op.close(e)
+		if b, n := begun.Load(), ended.Load(); b != n {
+			t.Errorf("%d coroutines were begun, %d ended", b, n)
 		}
 	})
 }

@@ -354,6 +354,7 @@ func (e *entry) loop() task {
 			}
 			e.mu.Unlock()
 			e.letGo(false) // the run has ended meanwhile: they find that out
+			e.putAway()    // a query came too late, and was answered from a replay
 			if e.ex.retire(e, due) {
 				return nil
 			}
