@@ -95,3 +95,41 @@ func TestAQueryThatMeetsTheEndLeavesNothing(t *testing.T) {
 		}
 	})
 }
+
+// illegible is a store that can't be read now and then.
+type illegible struct {
+	journal.Store
+	broken atomic.Bool
+}
+
+func (s *illegible) Rows(last, from int64) ([]*journal.Row, error) {
+	if s.broken.Load() {
+		return nil, errors.New("cannot be read")
+	}
+	return s.Store.Rows(last, from)
+}
+
+// A run that only waited lost its timer when a message came at a moment at
+// which the run could not be read.
+func TestARunThatCannotBeReadForAMomentKeepsItsTimer(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		op.o.MaxAwake = -1
+		sig := durable.NewSignal[int]("s")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) { return none{}, durable.Sleep(ctx, time.Hour) },
+			&durable.WorkflowOptions{Accepts: []durable.Accepted{sig}})
+		st := &illegible{Store: op.st}
+		e := op.openOn(st, wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		time.Sleep(time.Minute)
+		st.broken.Store(true)
+		if err := r.Cancel(t.Context(), ""); err == nil {
+			t.Error("a run that can't be read was cancelled")
+		}
+		st.broken.Store(false)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if d := must[*durable.Description](t)(r.Describe(t.Context())); d.State != durable.Completed {
+			t.Errorf("after its timer's time the run is %s", d.State)
+		}
+	})
+}

@@ -150,9 +150,12 @@ func (e *entry) unloaded(batch []*incoming, err error) {
 		}
 	}
 	if len(again) > 0 {
-		e.ex.timers.add(time.Now().Add(time.Second).UnixMicro(), func() { e.ex.deliver(e, again...) })
+		e.ex.timers.add(time.Now().Add(readAgain).UnixMicro(), func() { e.ex.deliver(e, again...) })
 	}
 }
+
+// readAgain is how long a run that can't be read is left alone.
+const readAgain = time.Second
 
 // fewPending is how many stored events are read again when something comes for
 // a paused run; one with more keeps its entry.
@@ -162,10 +165,13 @@ const fewPending = 16
 // by itself, and gives the time at which something of it is due: 0 is never.
 // It belongs to the loop.
 func (e *entry) dormant() (due int64, ok bool) {
-	if e.row == nil || State(e.row.State).Done() {
+	now := time.Now().UnixMicro()
+	if e.row == nil {
+		return now + readAgain.Microseconds(), true // it may have timers
+	}
+	if State(e.row.State).Done() {
 		return 0, true
 	}
-	now := time.Now().UnixMicro()
 	delayed := e.startA > now
 	if e.run != nil || e.retry || len(e.asking) > 0 || len(e.row.Problem) > 0 || len(e.launched) > 0 {
 		return 0, false
