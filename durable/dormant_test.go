@@ -133,3 +133,44 @@ func TestARunThatCannotBeReadForAMomentKeepsItsTimer(t *testing.T) {
 		}
 	})
 }
+
+// A new run that could not be read right after a reset never began.
+func TestAResetThatCannotBeReadForAMomentBegins(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) { return none{}, durable.Sleep(ctx, time.Hour) }, nil)
+		st := &unreadableAfter{Store: op.st}
+		e := op.openOn(st, wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		time.Sleep(time.Minute)
+		st.armed.Store(true)
+		n := must[*durable.Run](t)(r.Reset(t.Context(), nil))
+		time.Sleep(2 * time.Hour)
+		if d := must[*durable.Description](t)(n.Describe(t.Context())); d.State != durable.Completed {
+			t.Errorf("two hours later the new run is %s", d.State)
+		}
+		if h := must[*durable.Health](t)(e.Health(t.Context())); h.Running != 0 {
+			t.Errorf("%d runs are unfinished, of none", h.Running)
+		}
+	})
+}
+
+// unreadableAfter is a store that can't be read once, after a new run.
+type unreadableAfter struct {
+	journal.Store
+	armed, broken atomic.Bool
+}
+
+func (s *unreadableAfter) Commit(ctx context.Context, tx *journal.Tx) error {
+	err := s.Store.Commit(ctx, tx)
+	if s.armed.CompareAndSwap(true, false) {
+		s.broken.Store(true)
+	}
+	return err
+}
+
+func (s *unreadableAfter) Rows(last, from int64) ([]*journal.Row, error) {
+	if s.broken.CompareAndSwap(true, false) {
+		return nil, errors.New("cannot be read")
+	}
+	return s.Store.Rows(last, from)
+}

@@ -223,21 +223,27 @@ func (ex *executor) takeOver(w *rewind, tx *journal.Tx, commit func(*journal.Tx)
 		}
 		return err
 	}
-	open, pend, _, err := openCalls(ex.st, w.next)
-	if err != nil {
-		ex.abandon(e, err) // it is read again when something comes for it
-		return nil
-	}
-	e.fill(w.next, open, pend)
-	e.mu.Lock()
-	e.in = append([]*incoming{{ctl: func(e *entry) {
-		e.turn(nil)
-		for _, oc := range open {
-			if e.open[oc.call.ID] == oc {
+	begin := func(e *entry) {
+		// Its loop has read it. A child may have ended while nobody waited.
+		for _, oc := range e.open {
+			if oc.call.Kind == kindChild && oc.began {
 				e.relaunch(oc)
 			}
 		}
-	}}}, e.in...)
+	}
+	if open, pend, _, err := openCalls(ex.st, w.next); err == nil {
+		e.fill(w.next, open, pend)
+		begin = func(e *entry) {
+			e.turn(nil)
+			for _, oc := range open {
+				if e.open[oc.call.ID] == oc {
+					e.relaunch(oc)
+				}
+			}
+		}
+	}
+	e.mu.Lock()
+	e.in = append([]*incoming{{ctl: begin}}, e.in...)
 	e.mu.Unlock()
 	ex.mu.Lock()
 	ex.unfinished++
