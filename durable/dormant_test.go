@@ -174,3 +174,60 @@ func (s *unreadableAfter) Rows(last, from int64) ([]*journal.Row, error) {
 	}
 	return s.Store.Rows(last, from)
 }
+
+// The outcome of a child that ended while its parent was being reset went to
+// the run that had just ended.
+func TestAChildThatEndsDuringAResetIsHeard(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		sig := durable.NewSignal[int]("s")
+		kid := durable.NewWorkflow("kid", func(ctx context.Context, _ none) (int, error) { return sig.Receive(ctx) },
+			&durable.WorkflowOptions{Accepts: []durable.Accepted{sig}})
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) {
+			a, err := kid.Child(ctx, none{}, &durable.ChildOptions{ID: "a"})
+			if err != nil {
+				return 0, err
+			}
+			if _, err := kid.Child(ctx, none{}, &durable.ChildOptions{ID: "b"}); err != nil {
+				return 0, err
+			}
+			return a.Get(ctx)
+		}, nil)
+		st := &slowChild{Store: op.st, call: "0/2", hold: make(chan struct{})}
+		e := op.openOn(st, wf, kid)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		time.Sleep(time.Minute)
+		st.n.Store(1) // the first look of a reset, with its loop at work, is before the commit
+		got := make(chan *durable.Run, 1)
+		go func() { got <- must[*durable.Run](t)(r.Reset(t.Context(), &durable.ResetOptions{Before: "0/2"})) }()
+		synctest.Wait()
+		if err := sig.Send(t.Context(), e.Run("a", ""), 7, nil); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		close(st.hold)
+		n := <-got
+		time.Sleep(time.Minute)
+		if d := must[*durable.Description](t)(n.Describe(t.Context())); d.State != durable.Completed {
+			t.Errorf("the new run is %s, waiting for %+v", d.State, d.Waiting)
+		}
+	})
+}
+
+// slowChild is a store that holds back a look for a child.
+type slowChild struct {
+	journal.Store
+	call string
+	n    atomic.Int32 // looks until then; 0: never
+	rid  atomic.Int64
+	hold chan struct{}
+}
+
+func (s *slowChild) ChildOf(rid int64, call string) (*journal.Run, error) {
+	if n := s.n.Load(); call == s.call && n > 0 {
+		s.rid.CompareAndSwap(0, rid)
+		if s.rid.Load() == rid && s.n.Add(1) == 3 {
+			<-s.hold
+		}
+	}
+	return s.Store.ChildOf(rid, call)
+}

@@ -143,6 +143,27 @@ func (ex *executor) parentOf(child *journal.Run) int64 {
 	return rid
 }
 
+// bequeath hands what children have to say on to the run that took them over
+// in a reset, and returns the rest.
+func (e *entry) bequeath(ins []*incoming) (rest []*incoming) {
+	if e.row.Next == "" || State(e.row.State) == Continued {
+		return ins
+	}
+	next, err := e.ex.st.Find("", e.row.Next)
+	if err != nil {
+		return ins
+	}
+	adopted := configOf(next).Adopted
+	for _, in := range ins {
+		if in.ev != nil && adopted[in.ev.Call] != 0 {
+			e.ex.deliver(e.ex.entry(next.RID), in)
+		} else {
+			rest = append(rest, in)
+		}
+	}
+	return rest
+}
+
 // rewind is a reset that is ready to be committed.
 type rewind struct {
 	next  *journal.Run

@@ -39,7 +39,7 @@ func finishedError(row *journal.Run) error {
 func (e *entry) turn(ins []*incoming) {
 	switch {
 	case State(e.row.State).Done():
-		ackAll(ins, finishedError(e.row))
+		ackAll(e.bequeath(ins), finishedError(e.row))
 		return
 	case len(e.row.Paused) > 0, len(e.row.Problem) > 0 && !e.retry, e.startA > time.Now().UnixMicro():
 		e.store(ins)
