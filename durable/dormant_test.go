@@ -231,3 +231,37 @@ func (s *slowChild) ChildOf(rid int64, call string) (*journal.Run, error) {
 	}
 	return s.Store.ChildOf(rid, call)
 }
+
+// A problem that only the watchdog has written stayed with the run in the
+// store; the run was stopped by it when it was read again.
+func TestCodeThatCameBackLateIsNotBlockedLater(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		op.o.MaxAwake = -1
+		op.o.Watchdog = time.Second
+		sig := durable.NewSignal[int]("s")
+		upd := durable.NewUpdate[int, int]("u")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) {
+			if err := upd.Handle(ctx, func(_ context.Context, n int) (int, error) { return n, nil }, func(int) error {
+				time.Sleep(time.Minute)
+				return errors.New("no")
+			}); err != nil {
+				return 0, err
+			}
+			return sig.Receive(ctx)
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{sig, upd}})
+		e := op.open(wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		time.Sleep(time.Minute)
+		if _, err := upd.Send(t.Context(), r, 1, nil); !errors.Is(err, durable.ErrRejected) {
+			t.Errorf("update: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if err := sig.Send(t.Context(), r, 7, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if d := must[*durable.Description](t)(r.Describe(t.Context())); d.State != durable.Completed {
+			t.Errorf("after its signal the run is %s, problem %+v", d.State, d.Problem)
+		}
+	})
+}

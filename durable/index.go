@@ -122,6 +122,11 @@ func (e *entry) load() error {
 	if err != nil {
 		return err
 	}
+	if problemOf(row).Kind == "deadlock" {
+		c := *row // the code has come back, or this would not be read
+		c.Problem = nil
+		row = &c
+	}
 	e.fill(row, open, pend)
 	for _, oc := range inDueOrder(open) {
 		if oc.call.Kind != kindChild || !oc.began {
