@@ -179,7 +179,7 @@ func TestBrokenEnginesAreRejected(t *testing.T) {
 // backend.
 func wrapped(store func(journal.Store) journal.Store, backend func(durable.Backend) durable.Backend) Engine {
 	e := Memory()
-	e.Name = "broken"
+	e.Name, e.patience = "broken", 10*24
 	var mu sync.Mutex
 	wires := map[string]*wire{}
 	e.Open = func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error) {

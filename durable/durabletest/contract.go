@@ -1,6 +1,7 @@
 package durabletest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ type Engine struct {
 	// Hour is how long an hour of the scenarios takes. 0: time is virtual.
 	Hour time.Duration
 	// Lacks says which abilities the engine does not have, and why.
-	Lacks map[Ability]string
+	Lacks    map[Ability]string
+	patience int // hours that a scenario may take where time is virtual; 0: 500 days
 	// Modes are the names of the ways in which runs are executed; nil: all
 	// [ContractModes].
 	Modes []string
@@ -220,7 +222,7 @@ func play(e Engine, m Mode, s Scenario, place, bubble string, shared *worker) (o
 	env := &Env{hour: e.Hour, notes: newSheet()}
 	left := 300 // hours
 	if e.Hour == 0 {
-		env.hour, left = time.Hour, 500*24
+		env.hour, left = time.Hour, cmp.Or(e.patience, 500*24)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(left)*env.hour)
 	defer cancel()
