@@ -3,6 +3,7 @@ package durable_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -264,4 +265,47 @@ func TestCodeThatCameBackLateIsNotBlockedLater(t *testing.T) {
 			t.Errorf("after its signal the run is %s, problem %+v", d.State, d.Problem)
 		}
 	})
+}
+
+// The code of a run came back while it was being terminated for not coming
+// back: its turn was committed over the end.
+func TestCodeThatComesBackWhileItIsTerminatedStaysEnded(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		op.o.Watchdog = time.Second
+		back := make(chan struct{})
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) {
+			<-back
+			return none{}, nil
+		}, nil)
+		e := op.openOn(&freeing{Store: op.st, back: back}, wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		time.Sleep(time.Minute)
+		if err := r.Terminate(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if d := must[*durable.Description](t)(r.Describe(t.Context())); d.State != durable.Terminated {
+			t.Errorf("the run is %s", d.State)
+		}
+		if h := must[*durable.Health](t)(e.Health(t.Context())); h.Running != 0 {
+			t.Errorf("%d runs are unfinished, of none", h.Running)
+		}
+	})
+}
+
+// freeing is a store that lets the code of a run come back while the run is
+// being terminated.
+type freeing struct {
+	journal.Store
+	back chan struct{}
+}
+
+func (s *freeing) Commit(ctx context.Context, tx *journal.Tx) error {
+	if tx.Writes[0].Run.State == string(durable.Terminated) {
+		close(s.back)
+		for range 100_000 { // it waits for a mutex, which virtual time does not see
+			runtime.Gosched()
+		}
+	}
+	return s.Store.Commit(ctx, tx)
 }

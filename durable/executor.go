@@ -90,9 +90,9 @@ type entry struct {
 	seed     map[string]*seedCall   // of a fork, nil until needed
 	asking   map[string][]*incoming // who waits for the answer of an update, by its id
 
-	writing  sync.Mutex   // held for each commit of the run
-	detached atomic.Bool  // ended while its code did not come back
-	turning  atomic.Int64 // since when code runs, UnixMicro; 0: it does not
+	writing  sync.Mutex                  // held for each commit of the run
+	detached atomic.Pointer[journal.Run] // how it was ended while its code did not come back
+	turning  atomic.Int64                // since when code runs, UnixMicro; 0: it does not
 }
 
 // incoming is what is put into an entry's inbox: one of ev, note, ctl.
@@ -337,6 +337,7 @@ func (e *entry) loop() task {
 		if d := e.ex.pace.Hold; d > 0 {
 			time.Sleep(d)
 		}
+		e.ousted(nil)
 		e.mu.Lock()
 		batch := e.in
 		e.in, e.done = e.done[:0], nil
@@ -595,6 +596,9 @@ func (ex *executor) tell(w watched) {
 func (e *entry) write(tx *journal.Tx) error {
 	e.writing.Lock()
 	defer e.writing.Unlock()
+	if row := e.detached.Load(); row != nil {
+		return finishedError(row)
+	}
 	return e.ex.st.Commit(e.ex.commits, tx)
 }
 

@@ -100,8 +100,7 @@ func (e *entry) turn(ins []*incoming) {
 		r.apply(in.ev)
 	}
 	e.turning.Store(0)
-	if e.detached.Load() {
-		e.over(nil, ins)
+	if e.ousted(ins) {
 		return
 	}
 	if r.problem != nil {
@@ -254,11 +253,14 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	}
 	if err != nil {
 		// The run in memory is ahead of the disk: throw it away.
-		ex.log.Error("a turn could not be committed", "run_id", row.RunID, "error", err)
 		e.closing(t, false)
 		if r.follow != nil {
 			ex.abandon(r.follow, err)
 		}
+		if e.ousted(append(taken, rest...)) {
+			return
+		}
+		ex.log.Error("a turn could not be committed", "run_id", row.RunID, "error", err)
 		e.putAway()
 		err = fmt.Errorf("run %v: %w", refOf(e.row), err)
 		e.asking, e.signals = nil, -1
@@ -535,6 +537,9 @@ func (e *entry) block(p *Problem, ins []*incoming) {
 	row := *e.row
 	row.Problem = jsonOf(p)
 	if err := e.write(&journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
+		if e.ousted(ins) {
+			return
+		}
 		ex.log.Error("a problem could not be recorded", "run_id", row.RunID, "error", err)
 		ackAll(ins, err)
 		return

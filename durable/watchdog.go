@@ -58,8 +58,8 @@ func (ex *executor) deadlocked(e *entry, since int64, limit time.Duration) {
 		Text: fmt.Sprintf("the workflow's code has not blocked in a durable call for %v: it waits outside of durable, or computes; other runs go on\n%s", limit, stuckStacks())}
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	if e.turning.Load() != since {
-		return // it came back
+	if e.turning.Load() != since || e.detached.Load() != nil {
+		return // it came back, or was ended
 	}
 	row := *e.rowNow()
 	row.Problem = jsonOf(p)
@@ -104,7 +104,7 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	}
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	if !e.stuck() || e.detached.Load() {
+	if !e.stuck() || e.detached.Load() != nil {
 		return nil, nil
 	}
 	was := e.rowNow()
@@ -115,8 +115,7 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	if err != nil {
 		return nil, fmt.Errorf("terminate run %v: %w", refOf(was), err)
 	}
-	e.detached.Store(true)
-	e.setRow(row)
+	e.detached.Store(row) // e.row is the loop's
 	ex.drop(e)
 	ex.plannedEnded(e.cfg)
 	if row.Parent != 0 {
@@ -124,4 +123,16 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	}
 	ex.changed(row.RID)
 	return &Reply{Ref: refOf(row)}, nil
+}
+
+// ousted reports whether the run was ended while its code did not come back,
+// and gives up what it was about to do. It belongs to the loop.
+func (e *entry) ousted(ins []*incoming) bool {
+	row := e.detached.Load()
+	if row == nil || State(e.row.State).Done() {
+		return false
+	}
+	e.setRow(row)
+	e.over(nil, ins)
+	return true
 }
