@@ -221,7 +221,7 @@ var payloads = []Scenario{
 	{
 		Name: "payloads/large",
 		Row:  "Payloads",
-		Rule: "A value of a megabyte passes through inputs, steps, signals and results.",
+		Rule: "A value of a quarter of a megabyte passes through inputs, steps, signals and results.",
 		New: func(env *Env) *Play {
 			sig := durable.NewSignal[string]("s")
 			wf := durable.NewWorkflow("wf", func(ctx context.Context, in string) (string, error) {
@@ -236,7 +236,7 @@ var payloads = []Scenario{
 				return b, err
 			}, takes(sig))
 			return &Play{Defs: durable.Set{wf, echo}, Drive: func(t *T) {
-				in := strings.Repeat("0123456789abcdef", 1<<16)
+				in := strings.Repeat("0123456789abcdef", 1<<14)
 				r := start(t, wf, in, "r")
 				t.OK("send", sig.Send(t.Context(), r, in, nil))
 				result(t, wf, r, in)
