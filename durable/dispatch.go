@@ -475,8 +475,12 @@ func (ex *executor) recover(ctx context.Context) error {
 			}
 			e.tryAgain()
 			for _, oc := range open {
-				if e.open[oc.call.ID] == oc {
-					e.relaunch(oc)
+				// The run may have been taken up, and put away, before: then its
+				// calls were launched, but for children that had begun, whose
+				// outcome may have been on its way when the process ended.
+				now := e.open[oc.call.ID]
+				if now == oc || now != nil && now.call.Kind == kindChild {
+					e.relaunch(now)
 				}
 			}
 		}})

@@ -129,7 +129,7 @@ func (e *entry) load() error {
 	}
 	e.fill(row, open, pend)
 	for _, oc := range inDueOrder(open) {
-		if oc.call.Kind != kindChild || !oc.began {
+		if e.open[oc.call.ID] == oc && (oc.call.Kind != kindChild || !oc.began) {
 			e.relaunch(oc)
 		}
 	}
