@@ -533,11 +533,11 @@ func TestResetAndForkSurviveDeath(t *testing.T) {
 				if _, err := question(e.Run("trip", "")); err != nil {
 					return "", err
 				}
-				n, err := r.Reset(ctx, &durable.ResetOptions{Before: "0/5", ID: "reset"})
+				_, err = r.Reset(ctx, &durable.ResetOptions{Before: "0/5", ID: "reset"})
 				if err != nil && !errors.Is(err, durable.ErrFinished) {
 					return "", err
 				}
-				n = e.Run("trip", "")
+				n := e.Run("trip", "")
 				id, err := question(n)
 				if err != nil {
 					return "", err

@@ -160,7 +160,7 @@ func (s *Schedule) times() (times, error) {
 		return nil, errors.New("it needs either Cron or Every")
 	case s.Cron != "":
 		if s.Offset != 0 {
-			return nil, errors.New("Offset belongs to Every")
+			return nil, errors.New("an Offset belongs to Every")
 		}
 		c, err := parseCron(s.Cron, s.Zone)
 		if err != nil {
@@ -168,9 +168,9 @@ func (s *Schedule) times() (times, error) {
 		}
 		return c, nil
 	case s.Zone != "":
-		return nil, errors.New("Zone belongs to Cron")
+		return nil, errors.New("a Zone belongs to Cron")
 	case s.Every < time.Second || s.Every%time.Second != 0 || s.Offset%time.Second != 0:
-		return nil, fmt.Errorf("Every %v and Offset %v must be whole seconds, and at least one", s.Every, s.Offset)
+		return nil, fmt.Errorf("an interval of %v and an Offset of %v must be whole seconds, and at least one", s.Every, s.Offset)
 	}
 	return every{s.Every.Microseconds(), s.Offset.Microseconds()}, nil
 }

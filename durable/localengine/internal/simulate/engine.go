@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -432,6 +430,3 @@ func (l *locks) of(places int) *durable.Semaphore {
 	}
 	return l.all[places]
 }
-
-// number reads a JSON number.
-func number(raw json.RawMessage) string { return strings.TrimSpace(string(raw)) }

@@ -33,7 +33,6 @@ type event struct {
 	at, seq int64
 	fn      func()
 	off     bool
-	pos     int
 }
 
 func (m *model) at(t int64, fn func()) *event {

@@ -62,8 +62,6 @@ type mctx struct {
 	s *mscope
 }
 
-type mkey struct{}
-
 func (s *mscope) ctx() context.Context { return mctx{context.Background(), s} }
 
 func (c mctx) Err() error {
