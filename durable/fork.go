@@ -38,8 +38,9 @@ type ForkAnswer struct {
 // and random streams of its own, executes the workflow from the beginning.
 // Calls whose outcome is on record, or among [ForkOptions.Answers], get it at
 // once, by call id, kind and name, and take no effect; all others are really
-// made. The signals of the run are given to the fork at its start. The run
-// that is forked may have ended, and is not touched.
+// made. All signals of the run are given to the fork at its start, also those
+// that came after the point of the fork. The run that is forked may have ended,
+// and is not touched.
 func (r *Run) Fork(ctx context.Context, o *ForkOptions) (*Run, error) {
 	if o == nil {
 		o = &ForkOptions{}
@@ -184,7 +185,7 @@ func (ex *executor) seedOf(rows []*journal.Row, entries []*journal.Entry, cut in
 					first.Events = append(first.Events, &c)
 				}
 			case journal.Signaled:
-				if i < cut && len(first.Events) > 0 {
+				if len(first.Events) > 0 {
 					first.Events = append(first.Events, &c)
 				}
 			case journal.Done, journal.Fired, journal.Running:

@@ -224,7 +224,11 @@ func play(e Engine, m Mode, s Scenario, place, bubble string, shared *worker) (o
 	if e.Hour == 0 {
 		env.hour, left = time.Hour, cmp.Or(e.patience, 500*24)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(left)*env.hour)
+	wait := time.Duration(left) * env.hour
+	if e.Hour > 0 {
+		wait = min(wait, 2*time.Minute) // a scenario that hangs does so in each round
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	t := &T{Env: env, ctx: ctx, place: place, bubble: bubble}
 	t.host = &local{e: e, m: m, place: place}
@@ -244,6 +248,8 @@ func play(e Engine, m Mode, s Scenario, place, bubble string, shared *worker) (o
 	})
 	if len(t.failures) == 0 {
 		t.run(t.after)
+	} else {
+		t.run(t.waiting)
 	}
 	cancel()
 	if err := t.host.close(); err != nil {
@@ -272,6 +278,23 @@ func (t *T) run(fn func()) {
 		fn()
 	}()
 	<-done
+}
+
+// waiting says what the unfinished runs of a failed scenario wait for.
+func (t *T) waiting() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), 5*time.Second)
+	defer cancel()
+	p, err := t.Engine.List(ctx, &durable.Filter{Limit: 20})
+	if err != nil {
+		t.Errorf("list the runs after the failure: %v", err)
+		return
+	}
+	for _, d := range p.Runs {
+		if d.State.Done() {
+			continue
+		}
+		t.Errorf("run %s is %s after %d turns, paused: %v, problem: %+v, waits: %+v", d.WorkflowID, d.State, d.Turns, d.Paused != nil, d.Problem, d.Waiting)
+	}
 }
 
 // after looks at what a scenario leaves: runs that are blocked, and the logs.
