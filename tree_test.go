@@ -45,6 +45,7 @@ var layers = []layer{
 	{"internal/crashsweep", []string{"durable", "durable/durabletest", "durable/localengine", "internal/powercut"}, []string{"go.uber.org/goleak"}},
 	{"internal/mutate", nil, nil},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
+	{"internal/temporaltest", nil, nil},
 	{".", nil, []string{"durable", "durable/localengine", "mcpserve"}}, // the facade comes later
 }
 

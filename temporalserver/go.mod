@@ -219,3 +219,5 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.4.0 // indirect
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
+
+tool github.com/mcpagent/mcpagent/temporalserver/cmd/temporalserver
