@@ -37,6 +37,7 @@ var layers = []layer{
 	{"durable/localengine", []string{"durable", "durable/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, []string{"durable/durabletest", "internal/powercut", "go.uber.org/goleak", "pgregory.net/rapid"}},
 	{"durable/localengine/internal/simulate", []string{"durable", "durable/internal/...", "durable/localengine"}, []string{"go.uber.org/goleak"}},
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},
+	{"durable/temporalengine", []string{"durable", "go.temporal.io/...", "google.golang.org/protobuf/..."}, []string{"durable/durabletest", "internal/temporaltest", "go.uber.org/goleak"}},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"examples/...", []string{"durable", "durable/localengine", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"modernc.org/sqlite"}},
 	{"internal/bench", []string{"durable", "durable/localengine", "internal/powercut", "modernc.org/sqlite/..."}, nil},

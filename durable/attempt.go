@@ -42,8 +42,9 @@ type attempt struct {
 	ent  *entry // nil without an engine
 	oc   *openCall
 	info StepInfo
-	over atomic.Bool // its outcome stands
-	mark bool        // that it is sent is noted
+	over atomic.Bool           // its outcome stands
+	mark bool                  // that it is sent is noted
+	tell func(json.RawMessage) // on a cluster: passes the details of heartbeats on
 
 	mu      sync.Mutex // guards what follows
 	cancel  context.CancelCauseFunc
@@ -123,7 +124,9 @@ func Heartbeat(ctx context.Context, details any) error {
 		a.saved = time.Now()
 	}
 	a.mu.Unlock()
-	if raw != nil && a.ent != nil {
+	if a.tell != nil {
+		a.tell(raw)
+	} else if raw != nil && a.ent != nil {
 		a.ent.beat(a.oc, raw, save)
 	}
 	if ctx.Err() != nil {

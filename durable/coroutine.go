@@ -45,6 +45,9 @@ func (c *coroutine) nextID() string {
 	return string(strconv.AppendInt(b, int64(c.ordinal), 10))
 }
 
+// peekID is the id that the coroutine's next call will have.
+func (c *coroutine) peekID() string { return c.path + "/" + strconv.Itoa(c.ordinal+1) }
+
 // spawn adds a coroutine. It runs when the others have blocked or ended, in
 // the order of spawning.
 func (r *run) spawn(path string, fn func()) *coroutine {

@@ -18,6 +18,10 @@ func (e *entry) launch(oc *openCall) {
 	if oc.over || e.answerFromSeed(oc) {
 		return
 	}
+	if ex.host != nil {
+		ex.host.launch(e, oc)
+		return
+	}
 	switch oc.call.Kind {
 	case kindTimer:
 		if oc.timer == nil {
@@ -64,6 +68,9 @@ func (e *entry) forget(id string) {
 		return
 	}
 	delete(e.open, id)
+	if h := e.ex.host; h != nil && oc.call.Kind != kindChild {
+		h.c.Drop(id)
+	}
 	oc.timer.stop()
 	if oc.active != nil {
 		oc.active.end(context.Canceled)
@@ -78,6 +85,8 @@ func (e *entry) stopCall(id string) {
 	}
 	oc.stop = true
 	switch {
+	case e.ex.host != nil:
+		e.ex.host.c.Stop(id)
 	case oc.call.Kind == kindChild:
 		e.ex.cancelChild(e.ex.childOf(e.row, id), "its caller was cancelled")
 	case oc.call.Kind != kindStep:
@@ -109,7 +118,7 @@ func (e *entry) expire(id string) {
 	in := &incoming{ev: &journal.Event{Kind: journal.Done, Call: id, Failure: failed(ErrExpired, "nobody answered in time")}}
 	if full, err := e.askOf(id); err == nil && full.State == "open" {
 		c := *full
-		c.State, c.Answered = "expired", time.Now().UnixMicro()
+		c.State, c.Answered = "expired", e.ex.now()
 		in.ask = &c
 	}
 	e.turn([]*incoming{in})

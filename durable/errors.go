@@ -34,6 +34,7 @@ var (
 	ErrFinished    = errors.New("the run has ended")
 	ErrIDTaken     = errors.New("the id is taken by a run with another workflow or input")
 	ErrNotAccepted = errors.New("the workflow does not accept it; add it to WorkflowOptions.Accepts")
+	ErrNoWorker    = errors.New("no worker listens")
 	ErrNoHandler   = errors.New("the run has no handler for it (yet)")
 	ErrRejected    = errors.New("rejected by the run's validator")
 	ErrPaused      = errors.New("the run is paused; resume it first")
@@ -61,7 +62,7 @@ var codes = []struct {
 	err  error
 }{
 	{"not_found", ErrNotFound}, {"finished", ErrFinished}, {"id_taken", ErrIDTaken},
-	{"not_accepted", ErrNotAccepted}, {"no_handler", ErrNoHandler}, {"rejected", ErrRejected},
+	{"not_accepted", ErrNotAccepted}, {"no_handler", ErrNoHandler}, {"no_worker", ErrNoWorker}, {"rejected", ErrRejected},
 	{"paused", ErrPaused}, {"expired", ErrExpired}, {"answered", ErrAnswered},
 	{"bad_input", ErrBadInput}, {"forbidden", ErrForbidden}, {"timeout", ErrTimeout},
 	{"unknown", ErrOutcomeUnknown}, {"too_large", ErrTooLarge}, {"limit", ErrLimit}, {"repeat", ErrRepeat}, {"not_started", ErrNotStarted},

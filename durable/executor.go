@@ -28,6 +28,9 @@ type executor struct {
 	log    *slog.Logger
 	reader *reader
 	past   *pastStore // of Replay, else nil
+	host   *Hosted    // of a run on a cluster, else nil
+	queues bool       // steps may be routed
+	remote bool       // of an attempt on a cluster: there is no run here
 	plans  sync.Map   // schedule id → *plan
 	timers *timers
 	pace   pace.Pace // of tests
@@ -104,6 +107,8 @@ type incoming struct {
 	ack    func(err error)             // once it is durable, or refused; may be nil
 	answer func(*journal.Reply, error) // of an update, instead of ack
 	after  func()                      // of a note: once it is durable
+	// accepted says of an update that it was looked at when it came.
+	accepted bool
 }
 
 // pending is an event that was stored before it could be applied.
@@ -150,13 +155,8 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	if err := ex.opts.check(); err != nil {
 		return nil, err
 	}
-	ex.policies = make(map[*stepIdentity]*resolved, len(defs.steps))
-	for _, d := range defs.steps {
-		p, err := ex.policy(d.owner, &d.opts, false)
-		if err != nil {
-			return nil, fmt.Errorf("step %q: %w", d.name, err)
-		}
-		ex.policies[d.owner] = p
+	if err := ex.resolveAll(); err != nil {
+		return nil, err
 	}
 	if ex.opts.Logger != nil {
 		ex.log = ex.opts.Logger
@@ -183,6 +183,19 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	ex.loops.Go(ex.watchdog)
 	ex.loops.Go(ex.prune)
 	return ex, nil
+}
+
+// resolveAll resolves the policies of the steps as they are declared.
+func (ex *executor) resolveAll() error {
+	ex.policies = make(map[*stepIdentity]*resolved, len(ex.defs.steps))
+	for _, d := range ex.defs.steps {
+		p, err := ex.policy(d.owner, &d.opts, false)
+		if err != nil {
+			return fmt.Errorf("step %q: %w", d.name, err)
+		}
+		ex.policies[d.owner] = p
+	}
+	return nil
 }
 
 // Close implements [Backend].
@@ -270,6 +283,10 @@ func waitFor(ctx context.Context, wait func()) bool {
 // work runs fn beside the caller, unless the executor stops. Close waits for
 // it.
 func (ex *executor) work(fn func()) bool {
+	if ex.host != nil {
+		fn()
+		return true
+	}
 	ex.mu.Lock()
 	defer ex.mu.Unlock()
 	if ex.stopping {
@@ -283,6 +300,10 @@ func (ex *executor) work(fn func()) bool {
 // at work. A nil entry takes nothing.
 func (ex *executor) deliver(e *entry, in ...*incoming) {
 	if e == nil || len(in) == 0 {
+		return
+	}
+	if ex.host != nil {
+		ex.host.take(in...)
 		return
 	}
 	if loop := ex.hand(e, in...); loop != nil {
@@ -605,24 +626,29 @@ func (e *entry) write(tx *journal.Tx) error {
 // observe tells the observer something about a run; row is how it stands.
 func (e *entry) observe(row *journal.Run, o Observation) {
 	seen := e.ex.opts.Observer
-	if seen == nil {
+	if seen == nil || e.ex.host != nil && e.ex.host.c.Replaying() {
 		return
 	}
 	o.WorkflowID, o.RunID, o.Workflow, o.Owner, o.Trace = row.WorkflowID, row.RunID, row.Name, row.Owner, e.cfg.Trace
 	if o.At.IsZero() {
-		o.At = time.Now()
+		o.At = microTime(e.ex.now())
 	}
 	seen.Observe(o)
 }
 
 // leftBehind keeps count of a step that was given up but goes on.
 func (ex *executor) leftBehind(a *attempt) {
-	ex.left.Add(1)
+	if !ex.remote {
+		ex.left.Add(1)
+	}
 	ex.log.Warn("a step does not stop; its result will be dropped", "step", a.info.Step, "run_id", a.info.RunID, "attempt", a.info.Attempt)
 }
 
 // cameBack notes the late outcome of a step that was left behind.
 func (ex *executor) cameBack(a *attempt, err error) {
+	if ex.remote {
+		return
+	}
 	ex.left.Add(-1)
 	n := &journal.Note{Kind: "dropped", Call: a.info.Call, Attempt: a.info.Attempt, Text: "it returned after it had been given up", Failure: toFailure(toError(err))}
 	ex.work(func() { ex.deliver(a.ent, &incoming{note: n}) })

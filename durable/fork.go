@@ -290,7 +290,7 @@ func (e *entry) answerFromSeed(oc *openCall) bool {
 	if oc.call.Kind == kindQuestion {
 		if a, err := e.askOf(oc.call.ID); err == nil {
 			c := *a
-			c.State, c.Answer, c.By, c.Note, c.Answered = "answered", ev.Payload, ev.By, ev.Name, time.Now().UnixMicro()
+			c.State, c.Answer, c.By, c.Note, c.Answered = "answered", ev.Payload, ev.By, ev.Name, e.ex.now()
 			if ev.Failure != nil {
 				c.State, c.Answer = "expired", nil
 			}

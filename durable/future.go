@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // Future is the outcome of a call that may still be under way.
@@ -97,20 +99,51 @@ func SideEffect[T any](ctx context.Context, fn func() T) (T, error) {
 	} else if s != nil {
 		raw = r.open1(s.value)
 	} else {
-		v := func() T {
-			r.reading = true
-			defer func() { r.reading = false }()
-			return fn()
-		}()
-		if raw, no = encode(v); no != nil {
-			no = fmt.Errorf("durable.SideEffect: %w", no)
-		} else {
-			no = r.ex.checkSize(len(raw), "the value of a SideEffect in workflow", r.def.name)
-		}
+		raw, no = r.sideEffect(func() (json.RawMessage, error) { return encode(fn()) })
 	}
 	f, err := r.offer(ctx, callSpec{kind: kindSideEffect, input: raw}, no)
 	if err != nil {
 		return zero, err
 	}
 	return decode[T](f.value)
+}
+
+// sideEffect gives the value of a side effect that is not in the journal.
+func (r *run) sideEffect(fn func() (json.RawMessage, error)) (json.RawMessage, error) {
+	run := func() (json.RawMessage, error) {
+		r.reading = true
+		defer func() { r.reading = false }()
+		raw, err := fn()
+		if err != nil {
+			return nil, fmt.Errorf("durable.SideEffect: %w", err)
+		}
+		return raw, r.ex.checkSize(len(raw), "the value of a SideEffect in workflow", r.def.name)
+	}
+	c := r.cluster()
+	if c == nil {
+		return run()
+	}
+	type recorded struct {
+		Value   []byte           `json:"value,omitempty"` // as stored
+		Refused *journal.Failure `json:"refused,omitempty"`
+	}
+	b := c.Record(func() []byte {
+		raw, err := run()
+		if err != nil {
+			return jsonOf(recorded{Refused: toFailure(toError(err))})
+		}
+		p, err := r.ex.seal(raw)
+		if err != nil {
+			return jsonOf(recorded{Refused: toFailure(toError(fmt.Errorf("durable.SideEffect: encode: %w", err)))})
+		}
+		return jsonOf(recorded{Value: p})
+	})
+	var rec recorded
+	switch err := json.Unmarshal(b, &rec); {
+	case err != nil:
+		return nil, fmt.Errorf("durable.SideEffect: what was recorded is damaged: %s", glance(b))
+	case rec.Refused != nil:
+		return nil, fromFailure(rec.Refused)
+	}
+	return r.open1(rec.Value), nil
 }

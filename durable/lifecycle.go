@@ -129,6 +129,10 @@ func (e *entry) addNext(tx *journal.Tx, r *run, pend []pending, now int64) error
 	tx.Writes = append(tx.Writes, journal.Write{New: true, Run: next, Row: jr})
 	r.nextEvents = first.Events
 	r.nextRow = jr
+	if h := e.ex.host; h != nil {
+		h.next = &rewind{next: next, write: tx.Writes[len(tx.Writes)-1]}
+		return nil
+	}
 	r.follow = e.ex.reserve(next.RID)
 	return nil
 }
@@ -139,7 +143,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 	row := e.row
 	ex.drop(e)
 	for id, c := range e.open {
-		if c.call.Kind == kindChild {
+		if c.call.Kind == kindChild && ex.host == nil {
 			ex.orphan(row, c)
 		}
 		e.forget(id)
@@ -156,6 +160,15 @@ func (e *entry) over(r *run, rest []*incoming) {
 	e.putAway()
 	state := State(row.State)
 	e.observe(row, Observation{Kind: "run.ended", State: state, Err: fromFailure(row.Failure)})
+	if h := ex.host; h != nil {
+		for _, in := range rest {
+			if in.ev != nil && (in.ev.Kind == journal.Signaled || in.ev.Kind == journal.Canceled) && h.next != nil {
+				h.left = append(h.left, in.ev)
+			}
+		}
+		ackAll(rest, finishedError(row))
+		return
+	}
 	if r != nil && r.next != nil {
 		ex.deliver(r.follow, rest...)
 		ex.admit(r.follow, r.next, pendOf(r.nextRow, r.nextEvents))
@@ -211,7 +224,7 @@ func (e *entry) finishNow(state State, f *journal.Failure, by, reason string) er
 // ending makes the transaction that ends a run from outside of its code, with
 // the row that it leaves. Its open questions are withdrawn.
 func (ex *executor) ending(was *journal.Run, state State, f *journal.Failure, by, reason string) (*journal.Run, *journal.Tx, error) {
-	now := max(time.Now().UnixMicro(), was.Changed)
+	now := max(ex.now(), was.Changed)
 	row := *was
 	row.State, row.Closed, row.Changed, row.Failure, row.From = string(state), now, now, f, -1
 	row.Paused, row.Problem = nil, nil

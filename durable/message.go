@@ -342,6 +342,9 @@ func (u *Update[In, Out]) Handle(ctx context.Context, fn func(context.Context, I
 	if _, ok := r.def.accepts[defKey{KindUpdate, u.name}]; !ok {
 		return fmt.Errorf("workflow %q handles update %q: %w", r.def.name, u.name, ErrNotAccepted)
 	}
+	if c := r.cluster(); c != nil {
+		c.Handles(u.name)
+	}
 	r.updates[u.name] = updateHandler{
 		run: func(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
 			in, err := decode[In](raw)

@@ -269,7 +269,9 @@ func (e *entry) had(id string) bool {
 func (e *entry) hold(req *Request) error {
 	ex := e.ex
 	pause := req.Op == opPause
-	if req.Tree {
+	if req.Tree && ex.host != nil {
+		ex.host.c.Tree(req)
+	} else if req.Tree {
 		for id, c := range e.open {
 			if c.call.Kind != kindChild {
 				continue
@@ -298,7 +300,7 @@ func (e *entry) hold(req *Request) error {
 		return nil
 	}
 	row := *e.row
-	now := max(time.Now().UnixMicro(), row.Changed)
+	now := max(ex.now(), row.Changed)
 	row.Changed, row.Paused = now, nil
 	if pause {
 		row.Paused = jsonOf(&Pause{By: req.Actor.Name, Reason: req.Reason, Since: microTime(now), ID: req.ID})
@@ -515,7 +517,7 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 			return
 		}
 		c := *now
-		c.State, c.Answer, c.By, c.Note, c.Answered, c.RequestID = "answered", p, req.Actor.Name, req.Reason, time.Now().UnixMicro(), req.ID
+		c.State, c.Answer, c.By, c.Note, c.Answered, c.RequestID = "answered", p, req.Actor.Name, req.Reason, ex.now(), req.ID
 		e.turn([]*incoming{{
 			ev:  &journal.Event{Kind: journal.Done, Call: ask.Call, By: req.Actor.Name, Name: req.Reason, Payload: p, Trace: req.Trace},
 			ask: &c, ack: func(err error) { tell(ch, err) },

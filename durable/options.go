@@ -218,6 +218,11 @@ func PutBlob(ctx context.Context, data []byte) (string, error) {
 				return "", err
 			}
 			r.turn.blobs = append(r.turn.blobs, b)
+			if h := r.ex.host; h != nil && !h.c.Replaying() {
+				if err := h.c.PutBlob(sum, b.Data); err != nil && !errors.Is(err, ErrUnsupported) {
+					return "", err
+				}
+			}
 		}
 		return sum, nil
 	case e.attempt != nil && e.attempt.ent != nil:
@@ -255,6 +260,13 @@ func GetBlob(ctx context.Context, digest string) ([]byte, error) {
 		return nil, fmt.Errorf("durable.GetBlob: %w", ErrNoEngine)
 	}
 	rep := ex.reader.blob(digest)
+	if h := ex.host; h != nil && rep.Err != nil {
+		stored, err := h.c.GetBlob(digest)
+		if err != nil {
+			return nil, err
+		}
+		return ex.unseal(stored)
+	}
 	return rep.Data, rep.err()
 }
 

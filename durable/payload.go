@@ -125,8 +125,11 @@ func (ex *executor) policy(step *stepIdentity, o *StepOptions, varied bool) (*re
 	if p := ex.policies[step]; p != nil && !varied {
 		return p, nil
 	}
-	if o.Queue != "" || o.Affinity != "" {
-		return nil, fmt.Errorf("options Queue and Affinity: %w: it runs everything in this process", ErrUnsupported)
+	if !ex.queues && o.Queue != "" {
+		return nil, fmt.Errorf("option Queue: %w: it runs everything in this process", ErrUnsupported)
+	}
+	if o.Affinity != "" {
+		return nil, fmt.Errorf("option Affinity: %w", ErrUnsupported)
 	}
 	spec, err := resolvePolicy(step.name, o, ex.opts.Policies)
 	if err != nil {

@@ -83,14 +83,27 @@ func (r *run) room() error {
 // made, so it is recorded like an outcome, and a replay repeats it whatever is
 // allowed then.
 func (r *run) offer(ctx context.Context, spec callSpec, no error) (*future, error) {
+	if r.cluster() != nil {
+		no = r.refusal(spec.kind, func() error { return no })
+	}
 	if no != nil {
 		if r.replaying {
 			// The history has no such call: it comes to a mismatch at the
 			// next one that it does have.
 			return nil, no
 		}
-		spec.refused = toFailure(toError(no))
+		return r.refused(ctx, spec, no)
 	}
+	return r.made(ctx, spec)
+}
+
+// refused records a refusal.
+func (r *run) refused(ctx context.Context, spec callSpec, no error) (*future, error) {
+	spec.refused = toFailure(toError(no))
+	return r.made(ctx, spec)
+}
+
+func (r *run) made(ctx context.Context, spec callSpec) (*future, error) {
 	f := r.issue(ctx, spec)
 	if f.refused {
 		return nil, fromFailure(f.fail)
@@ -106,6 +119,12 @@ func (r *run) allow(ctx context.Context, kind, name string, check func() error) 
 		if !r.recorded(kind, name) {
 			return nil
 		}
+	} else if r.cluster() != nil {
+		if no = r.refusal(kind, check); no == nil {
+			return nil
+		}
+		_, err := r.refused(ctx, callSpec{kind: kind, name: name}, no)
+		return err
 	} else if no = check(); no == nil {
 		return nil
 	}

@@ -113,6 +113,7 @@ type stepSpec struct {
 	MaxAttempts  int      `json:"max_attempts,omitempty"`
 	NonRetryable []string `json:"non_retryable,omitempty"`
 	AtMostOnce   bool     `json:"at_most_once,omitempty"`
+	Queue        string   `json:"queue,omitempty"`
 }
 
 func resolvePolicy(step string, o *StepOptions, p Policies) (*stepSpec, error) {
@@ -139,7 +140,7 @@ func resolvePolicy(step string, o *StepOptions, p Policies) (*stepSpec, error) {
 		Timeout: o.Timeout.Microseconds(), TotalTimeout: o.TotalTimeout.Microseconds(),
 		QueueTimeout: o.QueueTimeout.Microseconds(), Heartbeat: o.Heartbeat.Microseconds(),
 		Initial: retry.Initial.Microseconds(), Backoff: retry.Backoff, Max: retry.Max.Microseconds(),
-		MaxAttempts: retry.MaxAttempts, NonRetryable: retry.NonRetryable, AtMostOnce: o.AtMostOnce,
+		MaxAttempts: retry.MaxAttempts, NonRetryable: retry.NonRetryable, AtMostOnce: o.AtMostOnce, Queue: o.Queue,
 	}
 	if s.Timeout == 0 {
 		s.Timeout = DefaultStepTimeout.Microseconds()

@@ -40,8 +40,8 @@ type newRunSpec struct {
 	by            string
 }
 
-// start carries out a start.
-func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
+// checkStart looks whether a start can be carried out, and how.
+func (ex *executor) checkStart(req *Request) (s newRunSpec, no *Reply) {
 	o := req.Start
 	if o == nil {
 		o = &StartOptions{}
@@ -52,27 +52,27 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 		for n := range ex.defs.wfs {
 			have = append(have, n)
 		}
-		return refuse(ErrNotDefined, Ref{}, "workflow %q is not defined; this program has %s", req.Name, listOr(have)), nil
+		return s, refuse(ErrNotDefined, Ref{}, "workflow %q is not defined; this program has %s", req.Name, listOr(have))
 	}
 	switch o.Reuse {
 	case ReuseReject, ReuseAllow, ReuseFailed:
 	default:
-		return refuse(ErrBadInput, Ref{}, "start workflow %q: reuse policy %q is not known", req.Name, o.Reuse), nil
+		return s, refuse(ErrBadInput, Ref{}, "start workflow %q: reuse policy %q is not known", req.Name, o.Reuse)
 	}
 	if o.Timeout < 0 || o.Delay < 0 {
-		return refuse(ErrBadInput, Ref{}, "start workflow %q: a duration is negative", req.Name), nil
+		return s, refuse(ErrBadInput, Ref{}, "start workflow %q: a duration is negative", req.Name)
 	}
 	in := req.Payload
 	if len(in) == 0 {
 		in = json.RawMessage("null")
 	}
 	if err := def.check(in); err != nil {
-		return refuse(ErrBadInput, Ref{}, "start workflow %q: its input: %v", req.Name, err), nil
+		return s, refuse(ErrBadInput, Ref{}, "start workflow %q: its input: %v", req.Name, err)
 	}
 	if len(o.Memo) > 0 && !json.Valid(o.Memo) {
-		return refuse(ErrBadInput, Ref{}, "start workflow %q: the memo is not valid JSON", req.Name), nil
+		return s, refuse(ErrBadInput, Ref{}, "start workflow %q: the memo is not valid JSON", req.Name)
 	}
-	s := newRunSpec{
+	s = newRunSpec{
 		name: req.Name, id: o.ID, key: o.Key, input: in, tags: o.Tags, memo: ex.sealJSON(o.Memo), owner: req.Actor.Owner,
 		timeout: def.opts.Timeout.Microseconds(), delay: o.Delay, reuse: o.Reuse, signal: o.Signal, by: req.Actor.Name,
 		cfg: runConfig{Trace: req.Trace, Headers: o.Headers},
@@ -90,21 +90,30 @@ func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
 		s.key = s.owner + "\x1f" + s.key // two owners may have the same key
 	}
 	if strings.ContainsFunc(s.id, unicode.IsControl) || !utf8.ValidString(s.id) {
-		return refuse(ErrBadInput, Ref{}, "start workflow %q: the id %q has control characters, or is not UTF-8", req.Name, s.id), nil
+		return s, refuse(ErrBadInput, Ref{}, "start workflow %q: the id %q has control characters, or is not UTF-8", req.Name, s.id)
 	}
 	if len(s.id) > 500 {
-		return refuse(ErrBadInput, Ref{}, "start workflow %q: the id has %d characters, the limit is 500", req.Name, len(s.id)), nil
+		return s, refuse(ErrBadInput, Ref{}, "start workflow %q: the id has %d characters, the limit is 500", req.Name, len(s.id))
 	}
 	if o.Signal != nil {
 		row := &journal.Run{Name: req.Name}
 		if no := ex.accepts(row, KindSignal, o.Signal.Name, Ref{WorkflowID: s.id}); no != nil {
-			return no, nil
+			return s, no
 		}
 		if o.Signal.ID == "" {
 			c := *o.Signal
 			c.ID = req.ID + "/signal"
 			s.signal = &c
 		}
+	}
+	return s, nil
+}
+
+// start carries out a start.
+func (ex *executor) start(ctx context.Context, req *Request) (*Reply, error) {
+	s, no := ex.checkStart(req)
+	if no != nil {
+		return no, nil
 	}
 	row, existing, err := ex.create(s)
 	var taken *TakenError

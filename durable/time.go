@@ -78,6 +78,9 @@ func (r *run) rand(name string) *mathrand.ChaCha8 {
 	life, secret := r.cfg.lifeAt(r.turns, r.row)
 	if s == nil || s.life != life {
 		seed := sha256.Sum256([]byte(r.row.Scope + "\x00rand\x00" + secret + "\x00" + name))
+		if h := r.ex.host; h != nil {
+			seed = h.seed(name)
+		}
 		s = &stream{mathrand.NewChaCha8(seed), life}
 		r.rands[name] = s
 	}
@@ -144,6 +147,12 @@ func Version(ctx context.Context, change string, max int) int {
 	if r.replaying {
 		r.asked[change] = -1
 		return -1
+	}
+	if c := r.cluster(); c != nil {
+		if v := c.Version(change, max); v != max {
+			r.asked[change] = v
+			return v
+		}
 	}
 	r.marks[change] = max
 	r.turn.entry.Marks = append(r.turn.entry.Marks, &journal.Mark{ID: change, Version: max})

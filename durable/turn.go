@@ -41,7 +41,7 @@ func (e *entry) turn(ins []*incoming) {
 	case State(e.row.State).Done():
 		ackAll(e.bequeath(ins), finishedError(e.row))
 		return
-	case len(e.row.Paused) > 0, len(e.row.Problem) > 0 && !e.retry, e.startA > time.Now().UnixMicro():
+	case len(e.row.Paused) > 0, len(e.row.Problem) > 0 && !e.retry, e.startA > e.ex.now():
 		e.store(ins)
 		return
 	}
@@ -64,7 +64,7 @@ func (e *entry) turn(ins []*incoming) {
 	if r.again != nil {
 		t.status, t.items = maps.Clone(r.again.status), slices.Clone(r.again.items)
 	}
-	now := max(time.Now().UnixMicro(), r.now)
+	now := max(e.ex.now(), r.now)
 	e.turning.Store(now)
 	pend, rest := e.pend, ins
 	var taken []*incoming
@@ -137,7 +137,6 @@ func (e *entry) admit(r *run, in *incoming) bool {
 			return false
 		}
 	case journal.Asked:
-		ref := refOf(e.row)
 		if rep := r.replies[ev.ID]; rep != nil {
 			in.answer(rep, nil)
 			return false
@@ -146,30 +145,39 @@ func (e *entry) admit(r *run, in *incoming) bool {
 			e.awaitReply(ev.ID, in)
 			return false
 		}
-		h, ok := r.updates[ev.Name]
-		if !ok {
-			in.done(refuse(ErrNoHandler, ref, "run %v has no handler for the update %q: its workflow sets one with Update.Handle before it first blocks", ref, ev.Name).err())
-			return false
-		}
-		raw, err := e.ex.unseal(ev.Payload)
-		if err == nil {
-			err = r.readOnly(func() error { return h.validate(raw) })
-		}
-		if err != nil {
-			sentinel := ErrRejected
-			if errors.Is(err, ErrBadInput) {
-				sentinel = ErrBadInput
+		if !in.accepted {
+			if err := e.mayUpdate(r, ev); err != nil {
+				in.done(err)
+				return false
 			}
-			in.done(refuse(sentinel, ref, "update %q of run %v was rejected: %v", ev.Name, ref, err).err())
-			return false
-		}
-		if e.ex.opts.Portable && r.asks >= PortableUpdates {
-			in.done(refuse(ErrLimit, ref, "run %v has had %d updates, which is the portable limit: its workflow should continue as new before", ref, r.asks).err())
-			return false
 		}
 		e.awaitReply(ev.ID, in)
 	}
 	return true
+}
+
+// mayUpdate reports why the run refuses an update, nil if it takes it.
+func (e *entry) mayUpdate(r *run, ev *journal.Event) error {
+	ref := refOf(e.row)
+	h, ok := r.updates[ev.Name]
+	if !ok {
+		return refuse(ErrNoHandler, ref, "run %v has no handler for the update %q: its workflow sets one with Update.Handle before it first blocks", ref, ev.Name).err()
+	}
+	raw, err := e.ex.unseal(ev.Payload)
+	if err == nil {
+		err = r.readOnly(func() error { return h.validate(raw) })
+	}
+	if err != nil {
+		sentinel := ErrRejected
+		if errors.Is(err, ErrBadInput) {
+			sentinel = ErrBadInput
+		}
+		return refuse(sentinel, ref, "update %q of run %v was rejected: %v", ev.Name, ref, err).err()
+	}
+	if e.ex.opts.Portable && r.asks >= PortableUpdates {
+		return refuse(ErrLimit, ref, "run %v has had %d updates, which is the portable limit: its workflow should continue as new before", ref, r.asks).err()
+	}
+	return nil
 }
 
 // awaitReply notes who waits for the answer of an update.
@@ -285,8 +293,10 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			c.began = true
 		}
 	}
-	for _, fn := range t.after {
-		fn()
+	if ex.host == nil || !ex.host.c.Replaying() {
+		for _, fn := range t.after {
+			fn()
+		}
 	}
 	for _, in := range taken {
 		if in.ev != nil && in.ev.Kind == journal.Asked {
@@ -439,7 +449,7 @@ func (e *entry) withdrawn(call string, now int64) []*journal.Ask {
 // store keeps events for later, and notes.
 func (e *entry) store(ins []*incoming) {
 	ex := e.ex
-	ent := &journal.Entry{At: max(time.Now().UnixMicro(), e.row.Changed)}
+	ent := &journal.Entry{At: max(ex.now(), e.row.Changed)}
 	kind := journal.KindNote
 	var taken []*incoming
 	var asks []*journal.Ask
@@ -524,6 +534,10 @@ func (e *entry) standstill() error {
 func (e *entry) block(p *Problem, ins []*incoming) {
 	ex := e.ex
 	e.retry = false
+	if ex.host != nil && (p.Kind != "panic" || !e.failOnProblem()) {
+		ex.host.problem = p // the cluster tries again what it gave
+		return
+	}
 	had := problemOf(e.row)
 	p.Since, p.Tries = time.Now().UTC(), 1
 	if had.Kind == p.Kind && had.Call == p.Call {

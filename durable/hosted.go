@@ -1,0 +1,623 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+)
+
+// A run on a cluster is executed by the same code as anywhere else: an
+// executor of its own, over a journal of its own in memory. What the cluster
+// keeps is what reached the run; the journal is made again from that whenever
+// the run is taken up. So every rule of this package holds there by
+// construction, and what is left for the engine of the cluster is to carry
+// calls out and to bring their outcomes.
+
+// Cluster is what a [Hosted] run asks of the cluster that it is on. All of it
+// is called on the goroutine that drives the run, or on one that this one
+// waits for. For the engines of this module.
+type Cluster interface {
+	// Now is the time of what is being applied, in microseconds.
+	Now() int64
+	// Replaying reports whether the cluster has seen all this before.
+	Replaying() bool
+	// Launch carries a call out. Its outcome comes by [Hosted.Outcome].
+	Launch(c *HostedCall)
+	// Drop is for a call that has its outcome, or that nobody waits for.
+	Drop(id string)
+	// Stop hands a cancel on to a step or a child. Its outcome still comes.
+	Stop(id string)
+	// Record gives what fn gave when this was called for the first time.
+	Record(fn func() []byte) []byte
+	// Version is the recorded answer to a change id: -1 where the run passed
+	// by without one.
+	Version(change string, max int) int
+	// Seed fills b with random bits, which are the same whenever the run is
+	// taken up again, and others for each name.
+	Seed(name string, b []byte)
+	// Handles is told of each update that the run takes from now on.
+	Handles(update string)
+	// Tree hands a pause or a resume on to the children.
+	Tree(req *Request)
+	// PutBlob and GetBlob keep content beyond the run; they may fail with
+	// [ErrUnsupported].
+	PutBlob(digest string, stored []byte) error
+	GetBlob(digest string) ([]byte, error)
+}
+
+// HostedCall is a call that a cluster carries out.
+type HostedCall struct {
+	*journal.Call
+	At      int64 // when it was made
+	Headers map[string]string
+	Step    StepTerms // of a step
+	Child   ChildTerms
+	To      Ref    // of a message or a stop
+	ID      string // of the message
+	Reason  string // of the stop
+}
+
+// StepTerms are the resolved terms of a step's call.
+type StepTerms struct {
+	Timeout, TotalTimeout, QueueTimeout, Initial, Max time.Duration
+	Backoff                                           float64
+	MaxAttempts                                       int
+	NonRetryable                                      []string
+	AtMostOnce                                        bool
+	Queue                                             string
+}
+
+// ChildTerms are the terms of a child's start.
+type ChildTerms struct {
+	ID          string
+	ParentClose ParentClose
+	Timeout     time.Duration
+	Tags        map[string]string
+}
+
+// HostedStart is what a run on a cluster begins with.
+type HostedStart struct {
+	WorkflowID, RunID, Chain, Workflow string
+	Created                            int64
+	Input                              journal.Payload
+	Scope                              string // of effect keys; empty: of a root
+	Meta                               StartMeta
+	Carry                              []byte // of the run that it continues, or a fork
+}
+
+// StartMeta is what is said with a start beside the input. It travels with
+// it, as JSON.
+type StartMeta struct {
+	Owner   string            `json:"owner,omitempty"`
+	By      string            `json:"by,omitempty"`
+	Trace   string            `json:"trace,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Tags    map[string]string `json:"tags,omitempty"`
+	Memo    json.RawMessage   `json:"memo,omitempty"` // in its stored form
+	Digest  string            `json:"digest,omitempty"`
+	Key     string            `json:"key,omitempty"`
+	Secret  string            `json:"secret,omitempty"`
+	Scope   string            `json:"scope,omitempty"`  // of a child
+	Parent  *Ref              `json:"parent,omitempty"` // of a child
+	Timeout time.Duration     `json:"timeout,omitempty"`
+}
+
+// Host is what the runs on a cluster have in common in one process. For the
+// engines of this module.
+type Host struct{ proto executor }
+
+// NewHost checks the options and resolves the policies, as opening any engine
+// does.
+func NewHost(defs *Definitions, o *Options) (*Host, error) {
+	h := &Host{}
+	ex := &h.proto
+	ex.defs, ex.log = defs, slog.Default()
+	if o != nil {
+		ex.opts = *o
+	}
+	if err := ex.opts.check(); err != nil {
+		return nil, err
+	}
+	if ex.opts.Logger != nil {
+		ex.log = ex.opts.Logger
+	}
+	ex.queues = true
+	if err := ex.resolveAll(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Hosted is one run of a cluster, awake. It belongs to the goroutine that
+// drives it.
+type Hosted struct {
+	c       Cluster
+	ex      *executor
+	e       *entry
+	first   *journal.Entry
+	at      int64
+	inbox   []*incoming
+	working bool
+	problem *Problem
+	left    []*journal.Event // what came too late for a run that is continued
+	next    *rewind
+	seeds   map[string][32]byte // of random streams
+}
+
+// Begin makes a run. The code does not run before [Hosted.Start].
+func (h *Host) Begin(c Cluster, s *HostedStart) (*Hosted, error) {
+	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, policies: h.proto.policies, queues: true}
+	st := journal.NewMemory()
+	ex.st = st
+	ex.byRun, ex.byID = map[string]*entry{}, map[string]*entry{}
+	ex.entries = map[int64]*entry{}
+	ex.life, ex.commits = context.Background(), context.Background()
+	ex.reader = &reader{st: st, defs: ex.defs, codec: ex.opts.Codec, watch: func(int64, bool) func(context.Context) error {
+		return func(context.Context) error { return errStands }
+	}}
+	hd := &Hosted{c: c, ex: ex}
+	ex.host = hd
+	row := &journal.Run{
+		WorkflowID: s.WorkflowID, RunID: s.RunID, Chain: s.Chain, Name: s.Workflow, Owner: s.Meta.Owner, State: string(Running),
+		Memo: s.Meta.Memo, Scope: s.Scope, Digest: s.Meta.Digest, Created: s.Created, Changed: s.Created, From: -1, RID: 1,
+	}
+	if row.Scope == "" {
+		row.Scope = effectKey(row.WorkflowID, row.RunID)
+	}
+	if len(s.Meta.Tags) > 0 {
+		row.Tags = jsonOf(s.Meta.Tags)
+	}
+	if s.Meta.Timeout > 0 {
+		row.Deadline = s.Created + s.Meta.Timeout.Microseconds()
+	}
+	cfg := runConfig{Trace: s.Meta.Trace, Headers: s.Meta.Headers, Secret: s.Meta.Secret, Parent: s.Meta.Parent, Timeout: s.Meta.Timeout.Microseconds()}
+	first := &journal.Entry{At: s.Created, Events: []*journal.Event{{Kind: journal.Started, At: s.Created, Name: s.Workflow, By: s.Meta.By, Trace: cfg.Trace, Payload: s.Input}}}
+	w := journal.Write{New: true, Run: row}
+	if len(s.Carry) > 0 {
+		var carry carryForm
+		if err := json.Unmarshal(s.Carry, &carry); err != nil {
+			return nil, fmt.Errorf("what run %v carries over is damaged: %w", Ref{s.WorkflowID, s.RunID}, err)
+		}
+		if err := carry.open(row, &cfg, first, &w); err != nil {
+			return nil, err
+		}
+	}
+	row.Config = jsonOf(cfg)
+	jr, err := journal.Encode(row.RID, journal.KindEvent, first)
+	if err != nil {
+		return nil, err
+	}
+	w.Row = jr
+	if err := st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{w}}); err != nil {
+		return nil, err
+	}
+	ex.nextRID = 2
+	e := &entry{ex: ex, rid: row.RID, signals: -1, busy: true, cfg: configOf(row), pend: pendOf(jr, first.Events), open: map[string]*openCall{}, row: row}
+	ex.entries[row.RID], ex.byRun[row.RunID], ex.byID[row.WorkflowID] = e, e, e
+	hd.e = e
+	return hd, nil
+}
+
+// errStands ends a wait for a change: a run on a cluster changes only while it
+// is driven.
+var errStands = errors.New("nothing more for now")
+
+// Start gives the code its first turn.
+func (h *Hosted) Start() { h.take(&incoming{ctl: func(e *entry) { e.turn(nil) }}) }
+
+// take puts something into the inbox and works it off, unless that is going
+// on.
+func (h *Hosted) take(in ...*incoming) {
+	h.inbox = append(h.inbox, in...)
+	if h.working {
+		return
+	}
+	h.working = true
+	defer func() { h.working = false }()
+	for len(h.inbox) > 0 && h.problem == nil {
+		batch := h.inbox
+		h.inbox = nil
+		for from := 0; from < len(batch) && h.problem == nil; {
+			to := from
+			for to < len(batch) && batch[to].ctl == nil {
+				to++
+			}
+			if to > from {
+				h.e.turn(batch[from:to])
+			}
+			if from = to; from < len(batch) && h.problem == nil {
+				batch[from].ctl(h.e)
+				from++
+			}
+		}
+	}
+}
+
+// Deliver gives events to the run, in their order, as one turn.
+func (h *Hosted) Deliver(evs []*journal.Event) {
+	ins := make([]*incoming, len(evs))
+	for i, ev := range evs {
+		ins[i] = &incoming{ev: ev}
+	}
+	h.take(ins...)
+}
+
+// Expire ends a question whose time has come.
+func (h *Hosted) Expire(call string) {
+	h.take(&incoming{ctl: func(e *entry) { e.expire(call) }})
+}
+
+// Note keeps a fact beside the code.
+func (h *Hosted) Note(n *journal.Note) { h.take(&incoming{note: n}) }
+
+// Do carries out an operation on the run that does not wait.
+func (h *Hosted) Do(req *Request) *Reply {
+	if req.Ref.RunID == "" || req.Ref.WorkflowID == h.e.row.WorkflowID {
+		req.Ref = refOf(h.e.row)
+	}
+	rep, err := h.ex.Do(context.Background(), req)
+	if errors.Is(err, errStands) {
+		return &Reply{Ref: req.Ref}
+	}
+	if err != nil {
+		return ErrorReply(req.Ref, err)
+	}
+	return rep
+}
+
+// MayUpdate reports why an update can't be taken; nil: it may.
+func (h *Hosted) MayUpdate(id, name string, payload journal.Payload) *Reply {
+	e := h.e
+	if len(e.row.Paused) > 0 || State(e.row.State).Done() {
+		rep, _ := settle(refOf(e.row), e.standstill())
+		return rep
+	}
+	r, p := e.wake()
+	if p != nil {
+		return ErrorReply(refOf(e.row), &BlockedError{WorkflowID: e.row.WorkflowID, RunID: e.row.RunID, Problem: *p})
+	}
+	if r.replies[id] != nil || r.handling[id] {
+		return nil
+	}
+	if err := e.mayUpdate(r, &journal.Event{Kind: journal.Asked, ID: id, Name: name, Payload: payload}); err != nil {
+		rep, err := settle(refOf(e.row), err)
+		if err != nil {
+			return ErrorReply(refOf(e.row), err)
+		}
+		return rep
+	}
+	return nil
+}
+
+// Update gives the run an update that may be taken. done is called with the
+// answer.
+func (h *Hosted) Update(ev *journal.Event, done func(*Reply)) {
+	ref := refOf(h.e.row)
+	h.take(&incoming{ev: ev, accepted: true, answer: func(rep *journal.Reply, err error) {
+		if err != nil {
+			done(ErrorReply(ref, err))
+			return
+		}
+		done(h.ex.replied(ref, rep))
+	}})
+}
+
+// Row is how the run stands. It is not to be changed.
+func (h *Hosted) Row() *journal.Run { return h.e.row }
+
+// Asks are the run's open questions, and Problem what keeps its code from
+// going on.
+func (h *Hosted) Asks() []*QuestionInfo {
+	asks, err := h.ex.st.Asks(h.e.row.RID, true)
+	if err != nil {
+		return nil
+	}
+	out := make([]*QuestionInfo, len(asks))
+	for i, a := range asks {
+		out[i] = h.ex.reader.question(a, h.e.row)
+	}
+	return out
+}
+
+// Problem is what keeps the run's code from going on, nil if nothing does. The
+// run is of no use then.
+func (h *Hosted) Problem() *Problem { return h.problem }
+
+// Close ends the coroutines of the run.
+func (h *Hosted) Close() {
+	if r := h.e.run; r != nil {
+		h.e.run = nil
+		h.ex.discard(r)
+	}
+}
+
+// StoredRun is a run as the journal has it; StoredEvent something that reaches
+// it; StoredNote a fact beside its code.
+type (
+	StoredRun     = journal.Run
+	StoredEvent   = journal.Event
+	StoredNote    = journal.Note
+	StoredFailure = journal.Failure
+)
+
+// carryForm is what continue-as-new carries over beside the input, and what
+// a fork is made from.
+type carryForm struct {
+	Config runConfig       `json:"config"`
+	Scope  string          `json:"scope,omitempty"`
+	Owner  string          `json:"owner,omitempty"`
+	Status json.RawMessage `json:"status,omitempty"`
+	Tags   json.RawMessage `json:"tags,omitempty"`
+	Memo   json.RawMessage `json:"memo,omitempty"`
+	Ends   int64           `json:"ends,omitempty"` // the deadline of the chain
+	More   *storedRow      `json:"more,omitempty"` // events after the start
+	Seed   *storedRow      `json:"seed,omitempty"`
+}
+
+// storedRow is a journal row on its way.
+type storedRow struct {
+	Head json.RawMessage `json:"head"`
+	Data []byte          `json:"data,omitempty"`
+}
+
+func carried(kind string, e *journal.Entry) (*storedRow, error) {
+	jr, err := journal.Encode(1, kind, e)
+	if err != nil {
+		return nil, err
+	}
+	return &storedRow{jr.Head, jr.Data}, nil
+}
+
+// Carry is what a run that was continued hands over, with the input of the
+// next one.
+func (h *Hosted) Carry() (input journal.Payload, carry []byte, err error) {
+	next := h.next
+	if next == nil {
+		return nil, nil, fmt.Errorf("run %v was not continued", refOf(h.e.row))
+	}
+	row := next.next
+	e, err := journal.Decode(next.write.Row)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := carryForm{Config: *configOf(row), Scope: row.Scope, Owner: row.Owner, Status: row.Status, Tags: row.Tags, Memo: row.Memo, Ends: row.Deadline}
+	more := &journal.Entry{At: e.At, Events: append(e.Events[1:], h.left...)}
+	if len(more.Events) > 0 {
+		if f.More, err = carried(journal.KindEvent, more); err != nil {
+			return nil, nil, err
+		}
+	}
+	carry, err = json.Marshal(f)
+	return e.Events[0].Payload, carry, err
+}
+
+// open applies what was carried over to the beginning of a run.
+func (f *carryForm) open(row *journal.Run, cfg *runConfig, first *journal.Entry, w *journal.Write) error {
+	*cfg = f.Config
+	row.Scope, row.Owner, row.Status, row.Tags, row.Memo, row.Deadline = f.Scope, f.Owner, f.Status, f.Tags, f.Memo, f.Ends
+	if f.More != nil {
+		e, err := journal.Decode(&journal.Row{ID: 1, Run: row.RID, Kind: journal.KindEvent, Head: f.More.Head, Data: f.More.Data})
+		if err != nil {
+			return err
+		}
+		first.Events = append(first.Events, e.Events...)
+	}
+	if f.Seed != nil {
+		w.Before = []*journal.Row{{Run: row.RID, Kind: journal.KindSeed, Head: f.Seed.Head, Data: f.Seed.Data}}
+	}
+	return nil
+}
+
+// --- what the executor asks of its host
+
+// now is the time in microseconds: of the wall, or of the cluster.
+func (ex *executor) now() int64 {
+	if ex.host != nil {
+		return ex.host.c.Now()
+	}
+	return time.Now().UnixMicro()
+}
+
+// cluster is what the run asks of the cluster that it is on: nil where it is on
+// none, and in a replay from its journal, which is for a query.
+func (r *run) cluster() Cluster {
+	if r.ex.host == nil || r.replaying {
+		return nil
+	}
+	return r.ex.host.c
+}
+
+// seed is what a random stream is made from.
+func (h *Hosted) seed(name string) [32]byte {
+	s, ok := h.seeds[name]
+	if !ok {
+		h.c.Seed(name, s[:])
+		if h.seeds == nil {
+			h.seeds = map[string][32]byte{}
+		}
+		h.seeds[name] = s
+	}
+	return s
+}
+
+// launch hands a call to the cluster.
+func (h *Hosted) launch(e *entry, oc *openCall) {
+	c := &HostedCall{Call: oc.call, At: oc.at}
+	switch oc.call.Kind {
+	case kindStep:
+		if oc.spec == nil {
+			oc.spec = &stepSpec{}
+			_ = json.Unmarshal(oc.call.Options, oc.spec)
+		}
+		s := oc.spec
+		d := func(us int64) time.Duration { return time.Duration(us) * time.Microsecond }
+		c.Step = StepTerms{Timeout: d(s.Timeout), TotalTimeout: d(s.TotalTimeout), QueueTimeout: d(s.QueueTimeout), Initial: d(s.Initial), Max: d(s.Max),
+			Backoff: s.Backoff, MaxAttempts: s.MaxAttempts, NonRetryable: s.NonRetryable, AtMostOnce: s.AtMostOnce, Queue: s.Queue}
+		c.Headers = headersOf(oc.call, e.cfg)
+	case kindChild:
+		var s childSpec
+		_ = json.Unmarshal(oc.call.Options, &s)
+		c.Child = ChildTerms{ID: s.ID, ParentClose: s.ParentClose, Timeout: time.Duration(s.Timeout) * time.Microsecond, Tags: s.Tags}
+		if c.Child.ID == "" {
+			c.Child.ID = e.row.WorkflowID + "/" + e.row.RunID[:8] + "/" + oc.call.ID
+		}
+		c.Headers = headersOf(oc.call, e.cfg)
+	case kindMessage, kindStop:
+		var s tellSpec
+		_ = json.Unmarshal(oc.call.Options, &s)
+		c.To, c.ID, c.Reason = s.To, s.ID, s.Reason
+		if c.ID == "" {
+			c.ID = effectKey(e.row.Scope, oc.call.ID)
+		}
+	}
+	h.c.Launch(c)
+}
+
+// refusal makes the refusal of a call, which depends on what is defined and
+// allowed when it is made, something that the cluster has on record.
+func (r *run) refusal(kind string, check func() error) error {
+	c := r.ex.host.c
+	id := "__refused/" + kind + "/" + r.cur.peekID()
+	var no error
+	if !c.Replaying() {
+		if no = check(); no == nil {
+			return nil
+		}
+	}
+	if c.Version(id, 1) != 1 {
+		return nil
+	}
+	var f journal.Failure
+	_ = json.Unmarshal(c.Record(func() []byte { return jsonOf(toFailure(toError(no))) }), &f)
+	return fromFailure(&f)
+}
+
+// --- for the client side of a cluster's engine
+
+// Accepts refuses a message that a workflow does not declare; nil where it is
+// declared, or where this program does not define the workflow.
+func (h *Host) Accepts(workflow string, kind Kind, name string, ref Ref) *Reply {
+	return h.proto.accepts(&journal.Run{Name: workflow}, kind, name, ref)
+}
+
+// Starting is a start that was looked at.
+type Starting struct {
+	ID     string
+	Input  json.RawMessage
+	Meta   StartMeta
+	Signal *SignalWithStart // with an id
+}
+
+// CheckStart refuses a start that no engine would take, and says how another
+// one is carried out.
+func (h *Host) CheckStart(req *Request) (*Starting, *Reply) {
+	s, no := h.proto.checkStart(req)
+	if no != nil {
+		return nil, no
+	}
+	return &Starting{ID: s.id, Input: s.input, Signal: s.signal, Meta: StartMeta{
+		Owner: s.owner, By: s.by, Trace: s.cfg.Trace, Headers: s.cfg.Headers, Tags: s.tags, Memo: s.memo,
+		Digest: startDigest(s.name, s.input), Key: s.key, Secret: newUUID(), Timeout: time.Duration(s.timeout) * time.Microsecond}}, nil
+}
+
+// Seal gives the stored form of a value.
+func (h *Host) Seal(b json.RawMessage) (journal.Payload, error) { return h.proto.seal(b) }
+
+// Unseal is the reverse of Seal.
+func (h *Host) Unseal(p journal.Payload) (json.RawMessage, error) { return h.proto.unseal(p) }
+
+// CheckRequest refuses what is too large.
+func (h *Host) CheckRequest(req *Request) error { return h.proto.checkRequest(req) }
+
+// Refuse makes the reply for an operation that ends in a sentinel error.
+func Refuse(sentinel error, ref Ref, format string, args ...any) *Reply {
+	return refuse(sentinel, ref, format, args...)
+}
+
+// EndedReply is the reply for a run that ended otherwise than with a result.
+func EndedReply(ref Ref, s State, f *journal.Failure) *Reply {
+	e := &RunError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, State: s, Err: fromFailure(f)}
+	return &Reply{Err: &ReplyError{Code: "ended", Message: e.Error(), Ref: ref, State: s, Failure: e.Err}}
+}
+
+// ChildFailure is the failure of a call whose child ended otherwise than with
+// a result.
+func ChildFailure(ref Ref, s State, f *journal.Failure) *journal.Failure {
+	return runFailure(&journal.Run{WorkflowID: ref.WorkflowID, RunID: ref.RunID, State: string(s), Failure: f})
+}
+
+// FailureOf makes the stored form of an error, and ErrorOf an error of that.
+func FailureOf(err error) *journal.Failure { return toFailure(toError(err)) }
+
+// ErrorOf is the reverse of FailureOf.
+func ErrorOf(f *journal.Failure) *Error { return fromFailure(f) }
+
+// Cancel asks the run's code to stop, and lifts a pause.
+func (h *Hosted) Cancel(by, reason string) {
+	h.take(&incoming{ctl: func(e *entry) { _ = e.cancel(&Request{Actor: Actor{Name: by}, Reason: reason}, "") }})
+}
+
+// The operations that an engine of a cluster has to know.
+const (
+	OpStart, OpSignal, OpQuery, OpUpdate, OpCancel, OpTerminate = opStart, opSignal, opQuery, opUpdate, opCancel, opTerminate
+	OpPause, OpResume, OpAnswer, OpComplete, OpPutBlob          = opPause, opResume, opAnswer, opComplete, opPutBlob
+	OpReset, OpFork, OpResult, OpDescribe, OpList, OpHistory    = opReset, opFork, opResult, opDescribe, opList, opHistory
+	OpStream, OpQuestions, OpGetBlob, OpExport                  = opStream, opQuestions, opGetBlob, opExport
+	OpSchedule, OpUnschedule, OpTrigger, OpHoldSchedule         = opSchedule, opUnschedule, opTrigger, opHoldSchedule
+	OpSchedules                                                 = opSchedules
+)
+
+// Queries are the queries that a workflow accepts, by name.
+func (h *Host) Queries(workflow string) (names []string) {
+	if def := h.proto.defs.wfs[workflow]; def != nil {
+		for k := range def.accepts {
+			if k.kind == KindQuery {
+				names = append(names, k.name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Trace is the traceparent that the run was started with.
+func (h *Hosted) Trace() string { return h.e.cfg.Trace }
+
+// ChildMeta is what is said with the start of a child.
+func (h *Hosted) ChildMeta(c *HostedCall, parent Ref) StartMeta {
+	in, _ := h.ex.unseal(c.Payload)
+	return StartMeta{Owner: h.e.row.Owner, Trace: h.e.cfg.Trace, Headers: c.Headers, Tags: c.Child.Tags, Digest: startDigest(c.Name, in),
+		Secret: callbackSecret(h.e.cfg.Secret, "child/"+c.Call.ID), Scope: c.Key, Parent: &parent, Timeout: c.Child.Timeout}
+}
+
+// ReplyErr is the error that a reply stands for, nil if it is none.
+func ReplyErr(rep *Reply) error { return rep.err() }
+
+// BlobDigest is what content is stored under.
+func BlobDigest(data []byte) string { return blobDigest(data) }
+
+// RunOf is the run id in the id of a question or in the token of a callback.
+func RunOf(id string) (string, bool) {
+	runID, _, ok := strings.Cut(id, "/")
+	return runID, ok && runID != ""
+}
+
+// TerminatedFailure is the failure of a run that was terminated.
+func TerminatedFailure(reason string) *journal.Failure {
+	return &journal.Failure{Type: "terminated", Message: reason}
+}
+
+// OpenJSON reads a stored value inside a record.
+func OpenJSON(c Codec, v json.RawMessage) (json.RawMessage, error) { return openJSON(c, v) }
+
+// SortQuestions puts the oldest first.
+func SortQuestions(qs []*QuestionInfo) {
+	slices.SortStableFunc(qs, func(a, b *QuestionInfo) int { return a.Created.Compare(b.Created) })
+}

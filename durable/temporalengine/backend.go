@@ -1,0 +1,503 @@
+package temporalengine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	querypb "go.temporal.io/api/query/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
+	"go.temporal.io/api/serviceerror"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/mcpagent/mcpagent/durable"
+)
+
+// Do implements [durable.Backend].
+func (h *shared) Do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	if err := h.host.CheckRequest(req); err != nil {
+		return durable.ErrorReply(req.Ref, err), nil
+	}
+	rep, err := h.do(ctx, req)
+	if err != nil {
+		return h.explain(ctx, req, err)
+	}
+	return rep, nil
+}
+
+func (h *shared) do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	switch req.Op {
+	case durable.OpStart:
+		return h.start(ctx, req)
+	case durable.OpSignal:
+		return h.signal(ctx, req)
+	case durable.OpCancel:
+		return h.cancel(ctx, req)
+	case durable.OpTerminate:
+		return h.terminate(ctx, req)
+	case durable.OpPause, durable.OpResume:
+		return h.hold(ctx, req)
+	case durable.OpUpdate:
+		return h.update(ctx, req)
+	case durable.OpQuery:
+		return h.query(ctx, req)
+	case durable.OpAnswer, durable.OpComplete:
+		return h.settle(ctx, req)
+	case durable.OpResult:
+		return h.result(ctx, req)
+	case durable.OpDescribe:
+		return h.describe(ctx, req)
+	case durable.OpList:
+		return h.list(ctx, req)
+	case durable.OpQuestions:
+		return h.questions(ctx, req)
+	case durable.OpHistory, durable.OpExport:
+		return h.read(ctx, req)
+	case durable.OpStream:
+		return h.stream(ctx, req)
+	case durable.OpPutBlob:
+		digest := durable.BlobDigest(req.Data)
+		stored, err := h.host.Seal(req.Data)
+		if err == nil {
+			err = h.PutBlob(digest, stored)
+		}
+		return &durable.Reply{Ref: req.Ref, Name: digest}, err
+	case durable.OpGetBlob:
+		stored, err := h.GetBlob(req.Name)
+		if err != nil {
+			return nil, err
+		}
+		plain, err := h.host.Unseal(stored)
+		return &durable.Reply{Name: req.Name, Data: plain}, err
+	case durable.OpHealth:
+		return h.health(ctx)
+	}
+	return durable.Refuse(durable.ErrUnsupported, req.Ref, "%s: the engine on Temporal cannot do that yet", req.Op), nil
+}
+
+// explain turns the cluster's errors into ours.
+func (h *shared) explain(ctx context.Context, req *durable.Request, err error) (*durable.Reply, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	var nobody *serviceerror.NotFound
+	var space *serviceerror.NamespaceNotFound
+	switch {
+	case errors.As(err, &space):
+		return nil, fmt.Errorf("%s: namespace %q is not on this cluster: %w", req.Op, h.space, err)
+	case errors.As(err, &nobody):
+		return h.gone(ctx, req), nil
+	case errors.Is(err, durable.ErrNotFound), errors.Is(err, durable.ErrUnsupported), errors.Is(err, durable.ErrTooLarge), errors.Is(err, durable.ErrNoWorker):
+		return durable.ErrorReply(req.Ref, err), nil
+	}
+	return nil, fmt.Errorf("%s: %w", req.Op, err)
+}
+
+// gone tells a run that has ended from one that never was: Temporal has one
+// error for both.
+func (h *shared) gone(ctx context.Context, req *durable.Request) *durable.Reply {
+	info, err := h.look(ctx, req.Ref)
+	if err != nil || !mine(info, req.Actor) {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref)
+	}
+	ref := refOf(info)
+	s := stateOf(info.GetWorkflowExecutionInfo().GetStatus())
+	no := durable.Refuse(durable.ErrFinished, ref, "run %v has ended (%s); start a new one", ref, s)
+	no.Err.State = s
+	return no
+}
+
+// start starts a run, or finds the one that is meant.
+func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	s, no := h.host.CheckStart(req)
+	if no != nil {
+		return no, nil
+	}
+	o := req.Start
+	if o == nil {
+		o = &durable.StartOptions{}
+	}
+	if o.ID == "" && o.Key != "" {
+		// The key is the id: that is what Temporal keeps apart.
+		s.ID = req.Name + "-" + durable.BlobDigest([]byte(s.Meta.Key))[:32]
+	}
+	stored, err := h.host.Seal(s.Input)
+	if err != nil {
+		return nil, fmt.Errorf("encode the input: %w", err)
+	}
+	r := &workflowservice.StartWorkflowExecutionRequest{
+		Namespace: h.space, WorkflowId: s.ID, WorkflowType: &commonpb.WorkflowType{Name: req.Name},
+		TaskQueue: &taskqueuepb.TaskQueue{Name: h.queue, Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
+		Input:     payloads(h.payload(stored, s.Meta)), Identity: h.identity(req), RequestId: req.ID,
+		WorkflowIdReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+		WorkflowIdConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		Memo:                     &commonpb.Memo{Fields: map[string]*commonpb.Payload{memoStart: plainJSON(inMemo(s.Meta))}},
+	}
+	switch o.Reuse {
+	case durable.ReuseAllow:
+		r.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
+	case durable.ReuseFailed:
+		r.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
+	}
+	if s.Meta.Timeout > 0 {
+		r.WorkflowExecutionTimeout = durationpb.New(s.Meta.Timeout + o.Delay)
+	}
+	if o.Delay > 0 {
+		r.WorkflowStartDelay = durationpb.New(o.Delay)
+	}
+	if i, ok := h.defs.Info(durable.KindWorkflow, req.Name); ok && i.Title != "" {
+		r.UserMetadata = &sdkpb.UserMetadata{Summary: plainJSON(i.Title)}
+	}
+	if s.Signal != nil {
+		return h.signalWithStart(ctx, req, s, r)
+	}
+	rep, err := h.client.WorkflowService().StartWorkflowExecution(ctx, r)
+	var there *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &there) {
+		return h.existing(ctx, req, s, durable.Ref{WorkflowID: s.ID, RunID: there.RunId})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &durable.Reply{Ref: durable.Ref{WorkflowID: s.ID, RunID: rep.RunId}}, nil
+}
+
+// existing looks whether the run that has an id is the one that is meant.
+func (h *shared) existing(ctx context.Context, req *durable.Request, s *durable.Starting, ref durable.Ref) (*durable.Reply, error) {
+	info, err := h.look(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	m := startOf(info.GetWorkflowExecutionInfo().GetMemo())
+	w := info.GetWorkflowExecutionInfo()
+	taken := func(text string) (*durable.Reply, error) {
+		return &durable.Reply{Err: &durable.ReplyError{Code: "id_taken", Message: text, Ref: ref}}, nil
+	}
+	if req.Actor.Owner != "" && m.Owner != req.Actor.Owner {
+		ref = durable.Ref{}
+		return taken(fmt.Sprintf("workflow id %q or its key is taken by a run of another owner: choose another one", s.ID))
+	}
+	if m.Digest != s.Meta.Digest || w.GetType().GetName() != req.Name {
+		remedy := "choose another id, or end that run"
+		if stateOf(w.GetStatus()).Done() {
+			remedy = "choose another id, or start with a reuse policy"
+		}
+		return taken(fmt.Sprintf("workflow id %q is taken by run %s of workflow %q (%s), which was started with another workflow or input: %s",
+			s.ID, ref.RunID, w.GetType().GetName(), stateOf(w.GetStatus()), remedy))
+	}
+	return &durable.Reply{Ref: ref, Existing: true}, nil
+}
+
+// signalWithStart is one request on Temporal. Where a run is there, it gets
+// the signal only if it is the one that is meant.
+func (h *shared) signalWithStart(ctx context.Context, req *durable.Request, s *durable.Starting, r *workflowservice.StartWorkflowExecutionRequest) (*durable.Reply, error) {
+	sig, err := h.signalPayload(s.Signal.Payload, signalMeta{ID: s.Signal.ID, By: req.Actor.Name, Trace: req.Trace})
+	if err != nil {
+		return nil, err
+	}
+	if info, err := h.look(ctx, durable.Ref{WorkflowID: s.ID}); err == nil {
+		state := stateOf(info.GetWorkflowExecutionInfo().GetStatus())
+		if !state.Done() || req.Start.Reuse == durable.ReuseReject || req.Start.Reuse == durable.ReuseFailed && state == durable.Completed {
+			rep, err := h.existing(ctx, req, s, refOf(info))
+			if err != nil || rep.Err != nil {
+				return rep, err
+			}
+			r := &durable.Request{Op: durable.OpSignal, ID: s.Signal.ID, Ref: rep.Ref, Name: s.Signal.Name, Payload: s.Signal.Payload, Actor: req.Actor, Trace: req.Trace}
+			sent, err := h.Do(ctx, r)
+			if err != nil || sent.Err != nil {
+				return sent, err
+			}
+			return rep, nil
+		}
+	}
+	rep, err := h.client.WorkflowService().SignalWithStartWorkflowExecution(ctx, &workflowservice.SignalWithStartWorkflowExecutionRequest{
+		Namespace: r.Namespace, WorkflowId: r.WorkflowId, WorkflowType: r.WorkflowType, TaskQueue: r.TaskQueue, Input: r.Input,
+		WorkflowExecutionTimeout: r.WorkflowExecutionTimeout, Identity: r.Identity, RequestId: r.RequestId,
+		WorkflowIdReusePolicy: r.WorkflowIdReusePolicy, Memo: r.Memo, WorkflowStartDelay: r.WorkflowStartDelay, UserMetadata: r.UserMetadata,
+		SignalName: s.Signal.Name, SignalInput: payloads(sig),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &durable.Reply{Ref: durable.Ref{WorkflowID: s.ID, RunID: rep.RunId}, Existing: !rep.Started}, nil
+}
+
+func (h *shared) signalPayload(plain json.RawMessage, m signalMeta) (*commonpb.Payload, error) {
+	stored, err := h.host.Seal(plain)
+	if err != nil {
+		return nil, fmt.Errorf("encode the payload: %w", err)
+	}
+	return h.payload(stored, m), nil
+}
+
+// aim finds the run that a message is for: a run id follows the chain to its
+// end, and an owner's messages reach only the owner's runs.
+func (h *shared) aim(ctx context.Context, req *durable.Request) (durable.Ref, string, *durable.Reply, error) {
+	if req.Ref.RunID == "" && req.Actor.Owner == "" && len(h.defs.Infos()) == 0 {
+		return req.Ref, "", nil, nil
+	}
+	info, err := h.look(ctx, req.Ref)
+	if err != nil {
+		return req.Ref, "", nil, err
+	}
+	if !mine(info, req.Actor) {
+		return req.Ref, "", durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+	}
+	w := info.GetWorkflowExecutionInfo()
+	if stateOf(w.GetStatus()) == durable.Continued {
+		newest, err := h.look(ctx, durable.Ref{WorkflowID: req.Ref.WorkflowID})
+		if err == nil && newest.GetWorkflowExecutionInfo().GetFirstRunId() == w.GetFirstRunId() {
+			return refOf(newest), w.GetType().GetName(), nil, nil
+		}
+	}
+	return refOf(info), w.GetType().GetName(), nil, nil
+}
+
+func (h *shared) signal(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	ref, name, no, err := h.aim(ctx, req)
+	if err != nil || no != nil {
+		return no, err
+	}
+	if no := h.host.Accepts(name, durable.KindSignal, req.Name, ref); no != nil {
+		return no, nil
+	}
+	p, err := h.signalPayload(req.Payload, signalMeta{ID: req.ID, By: req.Actor.Name, Trace: req.Trace})
+	if err != nil {
+		return nil, err
+	}
+	return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, req.Name, p)
+}
+
+func (h *shared) send(ctx context.Context, ref durable.Ref, req *durable.Request, name string, p *commonpb.Payload) error {
+	if req.Ref.RunID == "" {
+		ref.RunID = "" // the current run, also if it moved on meanwhile
+	}
+	_, err := h.client.WorkflowService().SignalWorkflowExecution(ctx, &workflowservice.SignalWorkflowExecutionRequest{
+		Namespace: h.space, WorkflowExecution: execution(ref), SignalName: name, Input: payloads(p), Identity: h.identity(req), RequestId: req.ID,
+	})
+	return err
+}
+
+// hold pauses and resumes: by a signal of ours, which the run's code never
+// sees.
+func (h *shared) hold(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	ref, _, no, err := h.aim(ctx, req)
+	if err != nil || no != nil {
+		return no, err
+	}
+	r := *req
+	return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, doName, plainJSON(&r))
+}
+
+func (h *shared) cancel(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	ref, _, no, err := h.aim(ctx, req)
+	if err != nil || no != nil {
+		return no, err
+	}
+	_, err = h.client.WorkflowService().RequestCancelWorkflowExecution(ctx, &workflowservice.RequestCancelWorkflowExecutionRequest{
+		Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), RequestId: req.ID, Reason: req.Reason,
+	})
+	return &durable.Reply{Ref: ref}, err
+}
+
+func (h *shared) terminate(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	ref, _, no, err := h.aim(ctx, req)
+	if err != nil || no != nil {
+		return no, err
+	}
+	_, err = h.client.WorkflowService().TerminateWorkflowExecution(ctx, &workflowservice.TerminateWorkflowExecutionRequest{
+		Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), Reason: req.Reason,
+	})
+	return &durable.Reply{Ref: ref}, err
+}
+
+func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	ref, name, no, err := h.aim(ctx, req)
+	if err != nil || no != nil {
+		return no, err
+	}
+	if no := h.host.Accepts(name, durable.KindUpdate, req.Name, ref); no != nil {
+		return no, nil
+	}
+	p, err := h.signalPayload(req.Payload, signalMeta{By: req.Actor.Name, Trace: req.Trace})
+	if err != nil {
+		return nil, err
+	}
+	out, err := h.ask1(ctx, ref, req.ID, req.Name, p)
+	if rep := replyOf(err); rep != nil {
+		return rep, nil
+	}
+	if unknownUpdate(err) {
+		return durable.Refuse(durable.ErrNoHandler, ref, "run %v has no handler for the update %q: its workflow sets one with Update.Handle before it first blocks", ref, req.Name), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	stored, err := h.stored(out)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := h.host.Unseal(stored)
+	return &durable.Reply{Ref: ref, Payload: plain}, err
+}
+
+// ask1 sends an update and waits for its answer.
+func (h *shared) ask1(ctx context.Context, ref durable.Ref, id, name string, p *commonpb.Payload) (*commonpb.Payload, error) {
+	u, err := h.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		UpdateID: id, WorkflowID: ref.WorkflowID, RunID: ref.RunID, UpdateName: name,
+		Args: []any{converter.NewRawValue(p)}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err != nil {
+		return nil, h.worked(ctx, err)
+	}
+	var raw converter.RawValue
+	if err := u.Get(ctx, &raw); err != nil {
+		return nil, h.worked(ctx, err)
+	}
+	return raw.Payload(), nil
+}
+
+// worked names the worker that is missing where somebody waited for one.
+func (h *shared) worked(ctx context.Context, err error) error {
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	var deadline *serviceerror.DeadlineExceeded
+	if ctx.Err() == nil && !errors.As(err, &late) && !errors.As(err, &deadline) {
+		return err
+	}
+	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	rep, derr := h.client.DescribeTaskQueue(look, h.queue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if derr == nil && len(rep.GetPollers()) == 0 {
+		return fmt.Errorf("%w on task queue %q: start one", durable.ErrNoWorker, h.queue)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// replyOf is the Reply in an error that the run's side made.
+func replyOf(err error) *durable.Reply {
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) || app.Type() != replyType {
+		return nil
+	}
+	var raw converter.RawValue
+	rep := &durable.Reply{}
+	if app.Details(&raw) != nil || unmarshal(raw.Payload(), rep) != nil {
+		return nil
+	}
+	return rep
+}
+
+// settle answers a question, or completes a callback: by an update, since it
+// is done once and the second one is told so.
+func (h *shared) settle(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	runID, ok := durable.RunOf(req.Name)
+	if !ok {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "%s %q: not found", req.Op, req.Name), nil
+	}
+	ref, err := h.findRun(ctx, runID)
+	if err != nil {
+		return nil, err
+	}
+	if ref.WorkflowID == "" {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "%s %q: not found; list the open questions to see which there are", req.Op, req.Name), nil
+	}
+	info, err := h.look(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if !mine(info, req.Actor) {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "%s %q: not found", req.Op, req.Name), nil
+	}
+	if stateOf(info.GetWorkflowExecutionInfo().GetStatus()).Done() {
+		// It says how the question stood at the end.
+		return h.ask(ctx, ref, req)
+	}
+	p, err := h.ask1(ctx, ref, req.ID, doName, plainJSON(req))
+	if err != nil {
+		return nil, err
+	}
+	rep := &durable.Reply{}
+	return rep, unmarshal(p, rep)
+}
+
+func (h *shared) query(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	ref, name, no, err := h.aim(ctx, req)
+	if err != nil || no != nil {
+		return no, err
+	}
+	if no := h.host.Accepts(name, durable.KindQuery, req.Name, ref); no != nil {
+		return no, nil
+	}
+	return h.ask(ctx, ref, req)
+}
+
+// read asks the run for what only it knows.
+func (h *shared) read(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	info, err := h.look(ctx, req.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if !mine(info, req.Actor) {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+	}
+	return h.ask(ctx, refOf(info), req)
+}
+
+// ask asks the run by a query: its code answers, from a replay if it is not
+// awake.
+func (h *shared) ask(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
+	var out *workflowservice.QueryWorkflowResponse
+	var err error
+	for wait := 10 * time.Millisecond; ; wait *= 2 {
+		out, err = h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
+			Namespace: h.space, Execution: execution(ref),
+			Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(plainJSON(req))},
+		})
+		// Before its first turn is recorded a run has no handlers.
+		if err == nil || wait > time.Second || !strings.Contains(err.Error(), "unknown queryType") {
+			break
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		var failed *serviceerror.QueryFailed
+		var notReady *serviceerror.WorkflowNotReady
+		if errors.As(err, &failed) || errors.As(err, &notReady) {
+			if info, lerr := h.look(ctx, ref); lerr == nil {
+				if p := h.problem(ctx, info); p != nil {
+					b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
+					return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, Problem: p}}, nil
+				}
+			}
+		}
+		return nil, h.worked(ctx, err)
+	}
+	rep := &durable.Reply{}
+	return rep, unmarshal(first(out.GetQueryResult()), rep)
+}
+
+func (h *shared) identity(req *durable.Request) string {
+	if req.Actor.Name != "" {
+		return req.Actor.Name
+	}
+	return h.opts.Identity
+}
+
+func execution(ref durable.Ref) *commonpb.WorkflowExecution {
+	return &commonpb.WorkflowExecution{WorkflowId: ref.WorkflowID, RunId: ref.RunID}
+}

@@ -1,0 +1,629 @@
+package temporalengine
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/temporal"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mcpagent/mcpagent/durable"
+)
+
+type described = workflowservice.DescribeWorkflowExecutionResponse
+
+// look asks the cluster about a run.
+func (h *shared) look(ctx context.Context, ref durable.Ref) (*described, error) {
+	if ref.WorkflowID == "" && ref.RunID != "" {
+		found, err := h.findRun(ctx, ref.RunID)
+		if err != nil {
+			return nil, err
+		}
+		if ref = found; ref.WorkflowID == "" {
+			return nil, serviceerror.NewNotFound("no run of that id")
+		}
+	}
+	return h.client.WorkflowService().DescribeWorkflowExecution(ctx, &workflowservice.DescribeWorkflowExecutionRequest{Namespace: h.space, Execution: execution(ref)})
+}
+
+// findRun finds the workflow id of a run id; it is empty if there is none.
+func (h *shared) findRun(ctx context.Context, runID string) (durable.Ref, error) {
+	for range 20 {
+		rep, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+			Namespace: h.space, PageSize: 1, Query: "RunId = " + quoted(runID),
+		})
+		if err != nil {
+			return durable.Ref{}, err
+		}
+		if len(rep.GetExecutions()) > 0 {
+			x := rep.GetExecutions()[0].GetExecution()
+			return durable.Ref{WorkflowID: x.GetWorkflowId(), RunID: x.GetRunId()}, nil
+		}
+		// The list may lag behind.
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return durable.Ref{}, err
+		}
+	}
+	return durable.Ref{}, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func refOf(d *described) durable.Ref {
+	x := d.GetWorkflowExecutionInfo().GetExecution()
+	return durable.Ref{WorkflowID: x.GetWorkflowId(), RunID: x.GetRunId()}
+}
+
+// startOf is what the memo says of a run's start.
+func startOf(m *commonpb.Memo) (s durable.StartMeta) {
+	if p := m.GetFields()[memoStart]; p != nil {
+		_ = unmarshal(p, &s)
+	}
+	return s
+}
+
+// mine reports whether an actor may see a run.
+func mine(d *described, a durable.Actor) bool {
+	return a.Owner == "" || startOf(d.GetWorkflowExecutionInfo().GetMemo()).Owner == a.Owner
+}
+
+// result waits for the end of a run's chain, or for a problem.
+func (h *shared) result(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	info, err := h.look(ctx, req.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if !mine(info, req.Actor) {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+	}
+	ref := refOf(info)
+	for {
+		if p := h.problem(ctx, info); p != nil {
+			b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
+			return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, State: durable.Running, Problem: p}}, nil
+		}
+		ev, err := h.closing(ctx, ref, blockedAfter)
+		if err != nil {
+			return nil, err
+		}
+		if ev == nil { // not yet: look whether it is blocked
+			if info, err = h.look(ctx, ref); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if next := nextRun(ev); next != "" {
+			ref.RunID = next
+			if info, err = h.look(ctx, ref); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		state, payload, f := ending(ev)
+		if state != durable.Completed {
+			return durable.EndedReply(ref, state, f), nil
+		}
+		stored, err := h.stored(payload)
+		if err != nil {
+			return nil, err
+		}
+		plain, err := h.host.Unseal(stored)
+		return &durable.Reply{Ref: ref, Payload: plain}, err
+	}
+}
+
+// blockedAfter is how long a wait for a result goes on before it looks whether
+// the run is blocked.
+const blockedAfter = 2 * time.Second
+
+// closing waits for the event that ends a run; nil if it has not come after a
+// while.
+func (h *shared) closing(ctx context.Context, ref durable.Ref, patience time.Duration) (*historypb.HistoryEvent, error) {
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var token []byte
+	for {
+		rep, err := h.client.WorkflowService().GetWorkflowExecutionHistory(wait, &workflowservice.GetWorkflowExecutionHistoryRequest{
+			Namespace: h.space, Execution: execution(ref), WaitNewEvent: true, NextPageToken: token,
+			HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT, SkipArchival: true,
+		})
+		if wait.Err() != nil && ctx.Err() == nil {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if evs := rep.GetHistory().GetEvents(); len(evs) > 0 {
+			return evs[len(evs)-1], nil
+		}
+		token = rep.GetNextPageToken()
+	}
+}
+
+// nextRun is the run that goes on where an event ends one.
+func nextRun(ev *historypb.HistoryEvent) string {
+	switch {
+	case ev.GetWorkflowExecutionContinuedAsNewEventAttributes() != nil:
+		return ev.GetWorkflowExecutionContinuedAsNewEventAttributes().GetNewExecutionRunId()
+	case ev.GetWorkflowExecutionFailedEventAttributes() != nil:
+		return ev.GetWorkflowExecutionFailedEventAttributes().GetNewExecutionRunId()
+	case ev.GetWorkflowExecutionCompletedEventAttributes() != nil:
+		return ev.GetWorkflowExecutionCompletedEventAttributes().GetNewExecutionRunId()
+	}
+	return ""
+}
+
+// ending reads how an event ends a run.
+func ending(ev *historypb.HistoryEvent) (durable.State, *commonpb.Payload, *durable.StoredFailure) {
+	switch {
+	case ev.GetWorkflowExecutionCompletedEventAttributes() != nil:
+		return durable.Completed, first(ev.GetWorkflowExecutionCompletedEventAttributes().GetResult()), nil
+	case ev.GetWorkflowExecutionFailedEventAttributes() != nil:
+		return durable.Failed, nil, failureFromProto(ev.GetWorkflowExecutionFailedEventAttributes().GetFailure())
+	case ev.GetWorkflowExecutionCanceledEventAttributes() != nil:
+		f := durable.FailureOf(context.Canceled)
+		if p := first(ev.GetWorkflowExecutionCanceledEventAttributes().GetDetails()); p != nil {
+			_ = unmarshal(p, f)
+		}
+		return durable.Cancelled, nil, f
+	case ev.GetWorkflowExecutionTerminatedEventAttributes() != nil:
+		return durable.Terminated, nil, durable.TerminatedFailure(ev.GetWorkflowExecutionTerminatedEventAttributes().GetReason())
+	case ev.GetWorkflowExecutionTimedOutEventAttributes() != nil:
+		return durable.TimedOut, nil, runTimedOut()
+	case ev.GetWorkflowExecutionContinuedAsNewEventAttributes() != nil:
+		return durable.Continued, nil, nil
+	}
+	return durable.Running, nil, nil
+}
+
+// problem reads what keeps a run's code from going on: its workflow task is
+// tried again and again.
+func (h *shared) problem(ctx context.Context, d *described) *durable.Problem {
+	t := d.GetPendingWorkflowTask()
+	if t == nil || t.GetAttempt() < 2 {
+		return nil
+	}
+	ref := refOf(d)
+	rep, err := h.client.WorkflowService().GetWorkflowExecutionHistoryReverse(ctx, &workflowservice.GetWorkflowExecutionHistoryReverseRequest{
+		Namespace: h.space, Execution: execution(ref), MaximumPageSize: 20,
+	})
+	if err != nil {
+		return nil
+	}
+	p := &durable.Problem{Kind: "deadlock", Tries: int(t.GetAttempt()) - 1, Since: t.GetOriginalScheduledTime().AsTime()}
+	for _, ev := range rep.GetHistory().GetEvents() {
+		if late := ev.GetWorkflowTaskTimedOutEventAttributes(); late != nil {
+			p.Text = "the worker that had the run's code did not answer in time; it may be gone, or the code waits outside of durable"
+			return p
+		}
+		a := ev.GetWorkflowTaskFailedEventAttributes()
+		if a == nil {
+			continue
+		}
+		return taskProblem(a, p)
+	}
+	return nil
+}
+
+func taskProblem(a *historypb.WorkflowTaskFailedEventAttributes, p *durable.Problem) *durable.Problem {
+	msg := a.GetFailure().GetMessage()
+	p.Text = msg
+	if i := strings.Index(msg, problemMark); i >= 0 {
+		var ours durable.Problem
+		if json.NewDecoder(strings.NewReader(msg[i+len(problemMark):])).Decode(&ours) == nil {
+			ours.Since, ours.Tries = p.Since, p.Tries
+			return &ours
+		}
+	}
+	switch {
+	case a.GetCause() == enumspb.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR, strings.Contains(msg, "TMPRL1100"):
+		p.Kind = "mismatch"
+		p.Text = "the code does something else than the history has: the workflow was changed under a running run; deploy code that fits, or use durable.Version (" + msg + ")"
+	case strings.Contains(msg, "TMPRL1101"), strings.Contains(msg, "deadlock"):
+		p.Kind = "deadlock"
+	case strings.Contains(msg, "unable to find workflow type"):
+		p.Kind = "not_defined"
+		p.Text = "the workflow is not defined in the workers: deploy one that has it (" + msg + ")"
+	default:
+		p.Kind = "panic"
+	}
+	return p
+}
+
+// describe puts together what the cluster knows and what the run knows.
+func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	info, err := h.look(ctx, req.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if !mine(info, req.Actor) {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+	}
+	ref := refOf(info)
+	d := h.description(info.GetWorkflowExecutionInfo())
+	d.Problem = h.problem(ctx, info)
+	if x := info.GetWorkflowExtendedInfo().GetExecutionExpirationTime(); x != nil {
+		d.Deadline = timeOf(x)
+	}
+	if d.State.Done() {
+		if ev, err := h.closing(ctx, ref, 5*time.Second); err == nil && ev != nil {
+			_, payload, f := ending(ev)
+			d.Next = nextRun(ev)
+			d.Failure = durable.ErrorOf(f)
+			if stored, err := h.stored(payload); err == nil {
+				if plain, err := h.host.Unseal(stored); err == nil {
+					d.Result = plain
+				}
+			}
+		}
+	}
+	if d.Problem == nil {
+		// What only its code knows, if a worker is there to tell.
+		q, cancel := context.WithTimeout(ctx, 5*time.Second)
+		rep, err := h.ask(q, ref, &durable.Request{Op: durable.OpDescribe})
+		cancel()
+		if err == nil && rep.Err == nil && rep.Run != nil {
+			d.Turns, d.Waiting, d.Questions, d.Changed = rep.Run.Turns, rep.Run.Waiting, rep.Run.Questions, rep.Run.Changed
+			d.Status = rep.Run.Status
+			if !d.State.Done() {
+				if d.Paused = rep.Run.Paused; d.Paused != nil {
+					d.State = durable.Paused
+				}
+			}
+			h.attempts(d, info)
+		} else if !d.State.Done() {
+			text := "for a worker that can tell what the run waits for"
+			if err != nil {
+				text += ": " + err.Error()
+			}
+			d.Waiting = append(d.Waiting, durable.Wait{Kind: "turn", Text: text, Since: d.Changed})
+		}
+	}
+	return &durable.Reply{Ref: ref, Run: d}, nil
+}
+
+// attempts adds what the cluster knows of steps at work.
+func (h *shared) attempts(d *durable.Description, info *described) {
+	for _, a := range info.GetPendingActivities() {
+		for i := range d.Waiting {
+			w := &d.Waiting[i]
+			if w.Kind != "step" || w.Call != callOf(a.GetActivityId()) {
+				continue
+			}
+			w.Attempt = int(a.GetAttempt())
+			if f := a.GetLastFailure(); f != nil {
+				w.Failure = durable.ErrorOf(failureFromProto(f))
+			}
+			if next := a.GetNextAttemptScheduleTime(); next != nil && a.GetState() == enumspb.PENDING_ACTIVITY_STATE_SCHEDULED && a.GetAttempt() > 1 {
+				w.Attempt--
+				w.Due = timeOf(next)
+				w.Text = fmt.Sprintf("for attempt %d of step %s at %s", w.Attempt+1, w.Name, w.Due.Format(time.RFC3339))
+			}
+		}
+	}
+}
+
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// description is what lists show of a run.
+func (h *shared) description(w *workflowpb.WorkflowExecutionInfo) *durable.Description {
+	s := startOf(w.GetMemo())
+	d := &durable.Description{
+		WorkflowID: w.GetExecution().GetWorkflowId(), RunID: w.GetExecution().GetRunId(), Workflow: w.GetType().GetName(),
+		State: stateOf(w.GetStatus()), Owner: s.Owner, Tags: s.Tags, Created: timeOf(w.GetStartTime()), Closed: timeOf(w.GetCloseTime()),
+		Chain: w.GetFirstRunId(), Parent: s.Parent,
+	}
+	if d.Chain == "" {
+		d.Chain = d.RunID
+	}
+	d.Changed = d.Created
+	if !d.Closed.IsZero() {
+		d.Changed = d.Closed
+	}
+	if p := w.GetParentExecution(); d.Parent == nil && p != nil {
+		d.Parent = &durable.Ref{WorkflowID: p.GetWorkflowId(), RunID: p.GetRunId()}
+	}
+	memo, err := durable.OpenJSON(h.opts.Engine.Codec, s.Memo)
+	if err == nil {
+		d.Memo = memo
+	}
+	fields := w.GetMemo().GetFields()
+	if p := fields[memoStatus]; p != nil {
+		var stored map[string]json.RawMessage
+		if unmarshal(p, &stored) == nil && stored != nil {
+			d.Status = map[string]json.RawMessage{}
+			for k, v := range stored {
+				if plain, err := durable.OpenJSON(h.opts.Engine.Codec, v); err == nil {
+					d.Status[k] = plain
+				}
+			}
+		}
+	}
+	if p := fields[memoPaused]; p != nil && d.State == durable.Running {
+		var paused *durable.Pause
+		if unmarshal(p, &paused) == nil && paused != nil {
+			d.State, d.Paused = durable.Paused, paused
+		}
+	}
+	return d
+}
+
+// list lists runs of this engine's task queue, newest first.
+func (h *shared) list(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	f := req.Filter
+	want := f.Limit
+	if want <= 0 {
+		want = 100
+	}
+	page := &durable.Page{Runs: []*durable.Description{}}
+	var cur cursor
+	if f.Cursor != "" {
+		b, err := base64.RawURLEncoding.DecodeString(f.Cursor)
+		if err != nil || json.Unmarshal(b, &cur) != nil {
+			return durable.Refuse(durable.ErrBadInput, durable.Ref{}, "list: %q is not a cursor: pass on Page.Next as it came", f.Cursor), nil
+		}
+	}
+	query, err := h.visibility(f)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		rep, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+			Namespace: h.space, PageSize: int32(min(max(want, 20), 1000)), NextPageToken: cur.Token, Query: query,
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, w := range rep.GetExecutions() {
+			if i < cur.Skip {
+				continue
+			}
+			d := h.description(w)
+			if !matches(d, f, req.Actor) {
+				continue
+			}
+			if len(page.Runs) == want {
+				page.Next = base64.RawURLEncoding.EncodeToString(jsonOf(cursor{Token: cur.Token, Skip: i}))
+				return &durable.Reply{Page: page}, nil
+			}
+			page.Runs = append(page.Runs, d)
+		}
+		if len(rep.GetNextPageToken()) == 0 {
+			return &durable.Reply{Page: page}, nil
+		}
+		cur = cursor{Token: rep.GetNextPageToken()}
+	}
+}
+
+type cursor struct {
+	Token []byte `json:"t,omitempty"`
+	Skip  int    `json:"s,omitempty"`
+}
+
+// visibility is the part of a filter that the cluster evaluates.
+func (h *shared) visibility(f *durable.Filter) (string, error) {
+	q := []string{"TaskQueue = " + quoted(h.queue)}
+	if f.Workflow != "" {
+		q = append(q, "WorkflowType = "+quoted(f.Workflow))
+	}
+	if f.WorkflowID != "" {
+		q = append(q, "WorkflowId = "+quoted(f.WorkflowID))
+	}
+	var states []string
+	for _, s := range f.States {
+		switch s {
+		case durable.Running, durable.Paused:
+			states = append(states, "'Running'")
+		case durable.Completed:
+			states = append(states, "'Completed'")
+		case durable.Failed:
+			states = append(states, "'Failed'")
+		case durable.Cancelled:
+			states = append(states, "'Canceled'")
+		case durable.Terminated:
+			states = append(states, "'Terminated'")
+		case durable.TimedOut:
+			states = append(states, "'TimedOut'")
+		case durable.Continued:
+			states = append(states, "'ContinuedAsNew'")
+		default:
+			return "", fmt.Errorf("list: state %q: %w", s, durable.ErrBadInput)
+		}
+	}
+	if len(states) > 0 {
+		q = append(q, "ExecutionStatus IN ("+strings.Join(states, ", ")+")")
+	}
+	if !f.CreatedAfter.IsZero() {
+		q = append(q, "StartTime > "+quoted(f.CreatedAfter.UTC().Format(time.RFC3339Nano)))
+	}
+	if !f.CreatedBefore.IsZero() {
+		q = append(q, "StartTime < "+quoted(f.CreatedBefore.UTC().Format(time.RFC3339Nano)))
+	}
+	return strings.Join(q, " AND "), nil
+}
+
+// matches is the part of a filter that the cluster can't evaluate.
+func matches(d *durable.Description, f *durable.Filter, a durable.Actor) bool {
+	if a.Owner != "" && d.Owner != a.Owner {
+		return false
+	}
+	for k, v := range f.Tags {
+		if d.Tags[k] != v {
+			return false
+		}
+	}
+	if len(f.States) == 0 {
+		return true
+	}
+	for _, s := range f.States {
+		if s == d.State {
+			return true
+		}
+	}
+	return false
+}
+
+// questions reads the open questions from the memos of runs; those of one run
+// from the run itself.
+func (h *shared) questions(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	f := req.Asks
+	if f.WorkflowID != "" || f.RunID != "" {
+		r := *req
+		r.Ref = durable.Ref{WorkflowID: f.WorkflowID, RunID: f.RunID}
+		info, err := h.look(ctx, r.Ref)
+		if err != nil {
+			return nil, err
+		}
+		if !mine(info, req.Actor) {
+			return durable.Refuse(durable.ErrNotFound, r.Ref, "run %v: not found; list the runs to see which there are", r.Ref), nil
+		}
+		return h.ask(ctx, refOf(info), &r)
+	}
+	if f.All {
+		return durable.Refuse(durable.ErrBadInput, durable.Ref{}, "questions: All needs a WorkflowID"), nil
+	}
+	rep := &durable.Reply{Questions: []*durable.QuestionInfo{}}
+	var token []byte
+	for {
+		out, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+			Namespace: h.space, PageSize: 1000, NextPageToken: token, Query: "TaskQueue = " + quoted(h.queue) + " AND ExecutionStatus = 'Running'",
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range out.GetExecutions() {
+			p := w.GetMemo().GetFields()[memoAsks]
+			if p == nil || req.Actor.Owner != "" && startOf(w.GetMemo()).Owner != req.Actor.Owner {
+				continue
+			}
+			asks, err := h.asksIn(p)
+			if err != nil {
+				h.log.Warn("the questions of a run cannot be read", "workflow_id", w.GetExecution().GetWorkflowId(), "error", err)
+				continue
+			}
+			for _, a := range asks {
+				if f.Name == "" || a.Name == f.Name {
+					rep.Questions = append(rep.Questions, a)
+				}
+			}
+		}
+		if token = out.GetNextPageToken(); len(token) == 0 {
+			durable.SortQuestions(rep.Questions)
+			return rep, nil
+		}
+	}
+}
+
+// asksIn reads the questions in a memo.
+func (h *shared) asksIn(p *commonpb.Payload) (asks []*durable.QuestionInfo, err error) {
+	stored, err := h.stored(p)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := h.host.Unseal(stored)
+	if err != nil || plain == nil {
+		return nil, err
+	}
+	return asks, json.Unmarshal(plain, &asks)
+}
+
+// stream reads what a run has appended, and waits for more.
+func (h *shared) stream(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	info, err := h.look(ctx, req.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if !mine(info, req.Actor) {
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+	}
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		ref := refOf(info)
+		rep, err := h.ask(ctx, ref, req)
+		if err != nil || rep.Err != nil || len(rep.Entries) > 0 {
+			return rep, err
+		}
+		if info, err = h.look(ctx, ref); err != nil {
+			return nil, err
+		}
+		if stateOf(info.GetWorkflowExecutionInfo().GetStatus()).Done() {
+			if rep.End {
+				ev, err := h.closing(ctx, ref, 5*time.Second)
+				if err != nil {
+					return nil, err
+				}
+				next := ""
+				if ev != nil {
+					next = nextRun(ev)
+				}
+				if next == "" {
+					return rep, nil
+				}
+				if info, err = h.look(ctx, durable.Ref{WorkflowID: ref.WorkflowID, RunID: next}); err != nil {
+					return nil, err
+				}
+			}
+			continue
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (h *shared) health(ctx context.Context) (*durable.Reply, error) {
+	out := &durable.Health{OK: true, Role: "executor"}
+	if h.worker == nil {
+		out.Role = "client"
+	}
+	select {
+	case err := <-h.fatal:
+		h.fatal <- err
+		out.OK, out.Text = false, fmt.Sprintf("the worker has ended: %v: start the program again", err)
+	default:
+	}
+	if err := h.checkNamespace(ctx); err != nil {
+		out.OK, out.Text = false, err.Error()
+	}
+	return &durable.Reply{Health: out}, nil
+}
+
+func (h *shared) checkNamespace(ctx context.Context) error {
+	_, err := h.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: h.space})
+	var none *serviceerror.NamespaceNotFound
+	var nobody *serviceerror.NotFound
+	if errors.As(err, &none) || errors.As(err, &nobody) {
+		return fmt.Errorf("namespace %q is not there: create it, or name another one: %w", h.space, err)
+	}
+	return err
+}
+
+// unknownUpdate reports whether the run has no handler of an update.
+func unknownUpdate(err error) bool {
+	var app *temporal.ApplicationError
+	return errors.As(err, &app) && strings.HasPrefix(app.Message(), "unknown update ")
+}

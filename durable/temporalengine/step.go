@@ -1,0 +1,160 @@
+package temporalengine
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/mcpagent/mcpagent/durable"
+)
+
+const (
+	// heartbeatTimeout is how long a worker may be silent about a step before
+	// the attempt counts as lost.
+	heartbeatTimeout = 30 * time.Second
+	// notRegisteredWait is how long a step waits that came to a worker which
+	// lacks it.
+	notRegisteredWait = 5 * time.Second
+)
+
+// perform executes one attempt: it is the function behind each of our activity
+// types.
+func (h *shared) perform(ctx context.Context, input converter.RawValue) (converter.RawValue, error) {
+	none := converter.RawValue{}
+	info := activity.GetInfo(ctx)
+	var meta stepMeta
+	if !metaOf(input.Payload(), &meta) && info.WorkflowType != nil {
+		meta.Workflow = info.WorkflowType.Name // called by somebody else's workflow
+	}
+	if meta.Key == "" {
+		meta.Key = info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID + "/" + info.ActivityID
+	}
+	stored, err := h.stored(input.Payload())
+	if err != nil {
+		return none, temporal.NewNonRetryableApplicationError(err.Error(), "bad_input", nil)
+	}
+	called := info.ScheduledTime
+	if meta.Called > 0 {
+		called = time.UnixMicro(meta.Called)
+	}
+	alive, end := context.WithCancel(ctx)
+	beats := make(chan json.RawMessage, 1)
+	beating := make(chan struct{})
+	go func() {
+		defer close(beating)
+		h.signsOfLife(alive, beats)
+	}()
+	defer func() {
+		end()
+		<-beating
+	}()
+	s := &durable.HostedStep{
+		StepInfo: durable.StepInfo{
+			Step: info.ActivityType.Name, Call: callOf(info.ActivityID), Key: meta.Key, Attempt: int(info.Attempt),
+			WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Workflow: meta.Workflow,
+			Owner: meta.Owner, Trace: meta.Trace, Started: time.Now(),
+		},
+		Called: called, Options: meta.Options, Input: stored, Headers: meta.Headers,
+		Stop:  activity.GetWorkerStopChannel(ctx),
+		Blobs: &stepBlobs{h: h, ctx: ctx, info: &info},
+		Beat: func(details json.RawMessage) {
+			for {
+				select {
+				case beats <- details:
+					return
+				default:
+				}
+				select {
+				case <-beats: // the newer one counts
+				default:
+				}
+			}
+		},
+	}
+	if activity.HasHeartbeatDetails(ctx) {
+		var last converter.RawValue
+		if activity.GetHeartbeatDetails(ctx, &last) == nil {
+			if b, err := h.stored(last.Payload()); err == nil {
+				if b, err := h.host.Unseal(b); err == nil && string(b) != "null" {
+					s.Last = b
+				}
+			}
+		}
+	}
+	v := h.host.RunStep(ctx, s)
+	if v.Failure == nil {
+		return h.raw(v.Result, nil), nil
+	}
+	if v.Lost {
+		v.Delay = time.Second // another worker takes it
+	}
+	return none, failureError(v.Failure, temporal.ApplicationErrorOptions{NonRetryable: !v.Retry, NextRetryDelay: v.Delay})
+}
+
+// signsOfLife tells the server that the attempt is at work, with what the step
+// says of it, and learns whether it is to be cancelled.
+func (h *shared) signsOfLife(ctx context.Context, beats <-chan json.RawMessage) {
+	t := time.NewTicker(heartbeatTimeout / 6)
+	defer t.Stop()
+	var last json.RawMessage
+	tell := func() {
+		if last == nil {
+			activity.RecordHeartbeat(ctx)
+			return
+		}
+		if stored, err := h.host.Seal(last); err == nil {
+			activity.RecordHeartbeat(ctx, h.raw(stored, nil))
+		}
+	}
+	for {
+		select {
+		case last = <-beats:
+			tell()
+		case <-t.C:
+			tell()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// callOf is the call id in an activity id, which has a suffix where the step
+// came to workers that lacked it.
+func callOf(activityID string) string {
+	for i := len(activityID) - 1; i >= 0; i-- {
+		if activityID[i] == '~' {
+			return activityID[:i]
+		}
+	}
+	return activityID
+}
+
+// stepBlobs is the content that a step stores and asks for.
+type stepBlobs struct {
+	h    *shared
+	ctx  context.Context
+	info *activity.Info
+}
+
+func (b *stepBlobs) PutBlob(digest string, stored []byte) error { return b.h.PutBlob(digest, stored) }
+
+// GetBlob asks the store, or where there is none the run itself: it has what
+// its own code has put.
+func (b *stepBlobs) GetBlob(digest string) ([]byte, error) {
+	if b.h.blobs != nil {
+		return b.h.GetBlob(digest)
+	}
+	rep, err := b.h.ask(b.ctx, durable.Ref{WorkflowID: b.info.WorkflowExecution.ID, RunID: b.info.WorkflowExecution.RunID},
+		&durable.Request{Op: durable.OpGetBlob, Name: digest})
+	if err != nil {
+		return nil, err
+	}
+	if rep.Err != nil {
+		return nil, durable.ReplyErr(rep)
+	}
+	return b.h.host.Seal(rep.Data)
+}

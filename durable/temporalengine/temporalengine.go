@@ -1,0 +1,257 @@
+// Package temporalengine executes workflows on a Temporal cluster: the same
+// program as on the engines of package durable and localengine, with the same
+// meaning.
+//
+// A workflow is a workflow type of its name and a step an activity type of its
+// name; their inputs and results, and signals, are plain JSON. So Temporal's
+// web UI, command line and SDKs start, signal, query and update our runs, and
+// ours call activities and workflows of others. What each of our rules becomes
+// is in docs/temporal.md.
+//
+// A run is driven by the code that drives it locally, over the history that
+// the cluster keeps. Results, lists and states come from the cluster; what
+// only the run's code knows (what it waits for, its streams, its history) is
+// asked of it, which needs a worker.
+package temporalengine
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/mcpagent/mcpagent/durable"
+)
+
+// Options say where the cluster is and what this program does on it. The zero
+// value is a worker and client of 127.0.0.1:7233, namespace default, task
+// queue "mcp-agent".
+type Options struct {
+	// Engine are the settings that all engines share. Retention and MaxEnded
+	// are refused: the namespace has a retention. MaxAwake and MaxDeaths have
+	// no meaning here: see [CacheSize].
+	Engine durable.Options
+
+	HostPort  string            // empty: 127.0.0.1:7233
+	Namespace string            // empty: default
+	TaskQueue string            // of workflows and steps; empty: mcp-agent
+	Identity  string            // empty: the SDK's, process and host
+	APIKey    string            // turns TLS on
+	TLS       *tls.Config       // nil: none, unless there is an APIKey
+	Metadata  map[string]string // gRPC metadata of every request
+
+	// ClientOnly makes a program that executes nothing: it starts, signals and
+	// reads.
+	ClientOnly bool
+	// Worker is tuned by what is set in it; what the engine relies on
+	// (interceptors, the panic policy) is set in any case.
+	Worker worker.Options
+	// Client is the user's own, which stays theirs to close; HostPort to
+	// Metadata are not used then.
+	Client client.Client
+	// DialTimeout bounds Open. 0: 10 s.
+	DialTimeout time.Duration
+	// Blobs keeps content beyond the runs: see [Dir]. nil: blobs that a
+	// workflow puts are with its run, and steps can't put any.
+	Blobs Blobs
+}
+
+// DefaultTaskQueue is where workers listen that are not told otherwise.
+const DefaultTaskQueue = "mcp-agent"
+
+// CacheSize sets how many runs all workers of this process keep in memory with
+// their coroutines; the others are replayed when something comes for them. It
+// must be called before the first Open. The SDK's own number is 10,000.
+func CacheSize(n int) { worker.SetStickyWorkflowCacheSize(n) }
+
+// shared is what the engine's parts have in common.
+type shared struct {
+	opts   Options
+	defs   *durable.Definitions
+	host   *durable.Host
+	client client.Client
+	own    bool // the client is ours to close
+	queue  string
+	space  string
+	blobs  Blobs
+	log    *slog.Logger
+	worker worker.Worker
+	fatal  chan error
+}
+
+// Open connects to the cluster and, unless it is told otherwise, works for it.
+func Open(ctx context.Context, o *Options, defs ...durable.Definer) (*durable.Engine, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	h := &shared{opts: *o, queue: o.TaskQueue, space: o.Namespace, blobs: o.Blobs, log: o.Engine.Logger, fatal: make(chan error, 1)}
+	if h.queue == "" {
+		h.queue = DefaultTaskQueue
+	}
+	if h.space == "" {
+		h.space = client.DefaultNamespace
+	}
+	if h.log == nil {
+		h.log = slog.Default()
+	}
+	if o.Engine.Retention != 0 || o.Engine.MaxEnded != 0 {
+		return nil, fmt.Errorf("temporal: options Retention and MaxEnded: %w: the namespace has a retention", durable.ErrUnsupported)
+	}
+	var err error
+	if h.defs, err = durable.NewDefinitions(defs...); err != nil {
+		return nil, err
+	}
+	if h.host, err = durable.NewHost(h.defs, &h.opts.Engine); err != nil {
+		return nil, err
+	}
+	if err := h.connect(ctx); err != nil {
+		return nil, err
+	}
+	if !o.ClientOnly {
+		if err := h.work(); err != nil {
+			h.close()
+			return nil, err
+		}
+	}
+	return durable.NewEngine(h, h.defs, &h.opts.Engine), nil
+}
+
+func (h *shared) connect(ctx context.Context) error {
+	if h.opts.Client != nil {
+		h.client = h.opts.Client
+		return nil
+	}
+	o := client.Options{
+		HostPort: h.opts.HostPort, Namespace: h.space, Identity: h.opts.Identity,
+		Logger: log.NewStructuredLogger(h.log),
+	}
+	if o.HostPort == "" {
+		o.HostPort = client.DefaultHostPort
+	}
+	o.ConnectionOptions.TLS = h.opts.TLS
+	if h.opts.APIKey != "" {
+		o.Credentials = client.NewAPIKeyStaticCredentials(h.opts.APIKey)
+	}
+	if len(h.opts.Metadata) > 0 {
+		o.HeadersProvider = metadata(h.opts.Metadata)
+	}
+	limit := h.opts.DialTimeout
+	if limit <= 0 {
+		limit = 10 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	c, err := client.DialContext(ctx, o)
+	if err != nil {
+		return fmt.Errorf("connect to Temporal at %s: %w: is it running, and is this its address? (a development server: go -C temporalserver run ./cmd/temporalserver)", o.HostPort, err)
+	}
+	h.client, h.own = c, true
+	if err := h.checkNamespace(ctx); err != nil {
+		c.Close()
+		return fmt.Errorf("connect to Temporal at %s: %w", o.HostPort, err)
+	}
+	return nil
+}
+
+type metadata map[string]string
+
+// GetHeaders implements the SDK's HeadersProvider.
+func (m metadata) GetHeaders(context.Context) (map[string]string, error) { return m, nil }
+
+// work starts the worker.
+func (h *shared) work() error {
+	o := h.opts.Worker
+	o.Interceptors = append([]interceptor.WorkerInterceptor{&intercept{h: h}}, o.Interceptors...)
+	o.WorkflowPanicPolicy = worker.BlockWorkflow
+	o.DisableRegistrationAliasing = true
+	o.OnFatalError = func(err error) {
+		select {
+		case h.fatal <- err:
+		default:
+		}
+		h.log.Error("the Temporal worker ended", "error", err)
+	}
+	if o.MaxConcurrentActivityExecutionSize == 0 {
+		o.MaxConcurrentActivityExecutionSize = h.opts.Engine.MaxSteps // 0: the SDK's 1,000
+	}
+	if o.DeadlockDetectionTimeout == 0 {
+		o.DeadlockDetectionTimeout = h.opts.Engine.Watchdog // 0: one second
+	}
+	if o.WorkerStopTimeout == 0 {
+		o.WorkerStopTimeout = 10 * time.Second
+	}
+	if o.Identity == "" {
+		o.Identity = h.opts.Identity
+	}
+	h.worker = worker.New(h.client, h.queue, o)
+	h.register(h.worker)
+	if err := h.worker.Start(); err != nil {
+		return fmt.Errorf("start the Temporal worker of task queue %q: %w", h.queue, err)
+	}
+	return nil
+}
+
+// register tells a worker what this program defines.
+func (h *shared) register(r worker.Registry) {
+	for _, i := range h.defs.Infos() {
+		switch i.Kind {
+		case durable.KindWorkflow:
+			r.RegisterWorkflowWithOptions(h.execute, workflow.RegisterOptions{Name: i.Name})
+		case durable.KindStep:
+			if h.host.Defines(i.Name) {
+				r.RegisterActivityWithOptions(h.perform, activity.RegisterOptions{Name: i.Name})
+			}
+		}
+	}
+}
+
+// intercept sets our inbound before each of our workflows.
+type intercept struct {
+	interceptor.WorkerInterceptorBase
+	h *shared
+}
+
+func (i *intercept) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	if _, ours := i.h.defs.Info(durable.KindWorkflow, workflow.GetInfo(ctx).WorkflowType.Name); !ours {
+		return next
+	}
+	in := &inbound{h: i.h}
+	in.Next = next
+	return in
+}
+
+// Close implements [durable.Backend].
+func (h *shared) Close(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { // bounded by the worker's stop timeout
+		defer close(done)
+		h.close()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("close: the Temporal worker did not stop in time; its steps are lost, and sent again by the cluster")
+	}
+}
+
+func (h *shared) close() {
+	if h.worker != nil {
+		h.worker.Stop()
+	}
+	if h.own {
+		h.client.Close()
+	}
+}
+
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "\\'") + "'" }
