@@ -543,7 +543,6 @@ func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
 			row.Problem = jsonOf(&Problem{Kind: "poison", Call: ent.Notes[0].Call, Since: microTime(now), Tries: row.Deaths,
 				Text: fmt.Sprintf("the process died %d times in a row while this run's step was at work, which may be the cause; look at the step, then resume the run", row.Deaths)})
 		}
-		row.From = e.oldest(e.pend)
 		jr, err := journal.Encode(row.RID, journal.KindNote, ent)
 		if err != nil {
 			return err

@@ -305,7 +305,6 @@ func (e *entry) hold(req *Request) error {
 	if pause {
 		row.Paused = jsonOf(&Pause{By: req.Actor.Name, Reason: req.Reason, Since: microTime(now), ID: req.ID})
 	}
-	row.From = e.oldest(e.pend)
 	jr, err := journal.Encode(row.RID, journal.KindNote, &journal.Entry{At: now, Notes: []*journal.Note{{Kind: kind, By: req.Actor.Name, Text: req.Reason}}})
 	if err == nil {
 		err = e.write(&journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}})

@@ -388,7 +388,8 @@ func (e *entry) setRow(row *journal.Run) {
 }
 
 // oldest is the journal row from which recovery has to read: the oldest with
-// something open, -1 for the one that is being written.
+// something open, -1 for the one that is being written. Only a turn moves it
+// on: the last one says what the code waits for.
 func (e *entry) oldest(pend []pending) int64 {
 	var from int64
 	for _, c := range e.open {
@@ -488,10 +489,6 @@ func (e *entry) store(ins []*incoming) {
 	}
 	row := *e.row
 	row.Changed = ent.At
-	row.From = e.oldest(e.pend)
-	if row.From == -1 && kind == journal.KindNote && e.row.From > 0 {
-		row.From = e.row.From
-	}
 	jr, err := journal.Encode(row.RID, kind, ent)
 	if err == nil {
 		err = e.write(&journal.Tx{Writes: []journal.Write{{Run: &row, Row: jr}}, Asks: asks})
