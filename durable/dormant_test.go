@@ -256,6 +256,10 @@ func TestCodeThatCameBackLateIsNotBlockedLater(t *testing.T) {
 		if _, err := upd.Send(t.Context(), r, 1, nil); !errors.Is(err, durable.ErrRejected) {
 			t.Errorf("update: %v", err)
 		}
+		synctest.Wait()
+		if d := must[*durable.Description](t)(r.Describe(t.Context())); d.Problem != nil {
+			t.Errorf("its code has come back, and the run still has the problem %s", d.Problem.Kind)
+		}
 		time.Sleep(time.Minute)
 		if err := sig.Send(t.Context(), r, 7, nil); err != nil {
 			t.Fatal(err)
@@ -308,4 +312,68 @@ func (s *freeing) Commit(ctx context.Context, tx *journal.Tx) error {
 		}
 	}
 	return s.Store.Commit(ctx, tx)
+}
+
+// A replay that takes long, for a query, left the finding of the watchdog on
+// the run until its next turn.
+func TestWhatTheWatchdogFoundIsGoneWhenTheCodeIsBack(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		op.o.Watchdog = time.Second
+		slow := false
+		q := durable.NewQuery[none, int]("q")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) {
+			if err := q.Handle(ctx, func(none) (int, error) { return 1, nil }); err != nil {
+				return none{}, err
+			}
+			if slow {
+				time.Sleep(time.Minute)
+			}
+			return none{}, durable.Sleep(ctx, 24*time.Hour)
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{q}})
+		e := op.open(wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		synctest.Wait()
+		op.close(e)
+		slow = true
+		e = op.open(wf)
+		r = e.Run(r.WorkflowID, "")
+		asked := make(chan error, 1)
+		go func() { _, err := q.Ask(t.Context(), r, none{}); asked <- err }()
+		time.Sleep(30 * time.Second)
+		if d := must[*durable.Description](t)(r.Describe(t.Context())); d.Problem == nil || d.Problem.Kind != "deadlock" {
+			t.Errorf("while its code does not come back the run has the problem %+v", d.Problem)
+		}
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if d := must[*durable.Description](t)(r.Describe(t.Context())); d.Problem != nil {
+			t.Errorf("its code has come back, and the run still has the problem %s", d.Problem.Kind)
+		}
+	})
+}
+
+// What the watchdog found is taken back though the process has ended since.
+func TestWhatTheWatchdogFoundIsGoneInTheNextLife(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		op.o.Watchdog = time.Second
+		q := durable.NewQuery[none, int]("q")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) {
+			return none{}, durable.Sleep(ctx, 24*time.Hour)
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{q}})
+		e := op.open(wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		synctest.Wait()
+		op.close(e)
+		row := must[*journal.Run](t)(op.st.Find(r.WorkflowID, ""))
+		row.Problem = []byte(`{"kind":"deadlock"}`)
+		if err := op.st.Commit(t.Context(), &journal.Tx{Writes: []journal.Write{{Run: row}}}); err != nil {
+			t.Fatal(err)
+		}
+		e = op.open(wf)
+		synctest.Wait()
+		if d := must[*durable.Description](t)(e.Run(r.WorkflowID, "").Describe(t.Context())); d.Problem != nil {
+			t.Errorf("the run still has the problem %s", d.Problem.Kind)
+		}
+	})
 }

@@ -93,7 +93,8 @@ type entry struct {
 	seed     map[string]*seedCall   // of a fork, nil until needed
 	asking   map[string][]*incoming // who waits for the answer of an update, by its id
 
-	writing  sync.Mutex                  // held for each commit of the run
+	writing  sync.Mutex                  // held for each commit of the run; guards accused
+	accused  bool                        // the stored row has what the watchdog found, e.row has not
 	detached atomic.Pointer[journal.Run] // how it was ended while its code did not come back
 	turning  atomic.Int64                // since when code runs, UnixMicro; 0: it does not
 }
@@ -406,6 +407,7 @@ func (e *entry) loop() task {
 				e.letGo(false)
 			}
 		}
+		e.acquit()
 		if e.run != nil && e.ex.opts.maxAwake() == 0 {
 			e.putAway()
 		}
@@ -620,7 +622,11 @@ func (e *entry) write(tx *journal.Tx) error {
 	if row := e.detached.Load(); row != nil {
 		return finishedError(row)
 	}
-	return e.ex.st.Commit(e.ex.commits, tx)
+	err := e.ex.st.Commit(e.ex.commits, tx)
+	if err == nil {
+		e.accused = false
+	}
+	return err
 }
 
 // observe tells the observer something about a run; row is how it stands.

@@ -77,6 +77,11 @@ func (ex *executor) admit(e *entry, row *journal.Run, pend []pending) {
 // fill gives an entry its run.
 func (e *entry) fill(row *journal.Run, open []*openCall, pend []pending) {
 	ex := e.ex
+	if problemOf(row).Kind == "deadlock" {
+		c := *row // the code has come back, or this would not be read
+		c.Problem = nil
+		row, e.accused = &c, true
+	}
 	e.setRow(row)
 	e.cfg, e.pend, e.open = configOf(row), pend, make(map[string]*openCall, len(open))
 	for _, oc := range open {
@@ -121,11 +126,6 @@ func (e *entry) load() error {
 	open, pend, _, err := openCalls(ex.st, row)
 	if err != nil {
 		return err
-	}
-	if problemOf(row).Kind == "deadlock" {
-		c := *row // the code has come back, or this would not be read
-		c.Problem = nil
-		row = &c
 	}
 	e.fill(row, open, pend)
 	for _, oc := range inDueOrder(open) {

@@ -64,11 +64,29 @@ func (ex *executor) deadlocked(e *entry, since int64, limit time.Duration) {
 	row := *e.rowNow()
 	row.Problem = jsonOf(p)
 	ex.log.Error("run is stuck", "run_id", row.RunID, "workflow", row.Name, "problem", p.Text)
-	// Only the stored row says so: when the loop comes back, its own commit
+	// Only the stored row says so: when the loop comes back, its next commit
 	// takes the problem away.
 	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
+		e.accused = true
 		ex.changed(row.RID)
 	}
+}
+
+// acquit takes away what the watchdog found, where the code has come back and
+// had nothing to commit. It belongs to the loop.
+func (e *entry) acquit() {
+	e.writing.Lock()
+	accused := e.accused
+	e.writing.Unlock()
+	if !accused {
+		return
+	}
+	row := *e.row
+	if err := e.write(&journal.Tx{Writes: []journal.Write{{Run: &row}}}); err != nil {
+		e.ex.log.Error("a problem that is gone could not be taken away", "run_id", row.RunID, "error", err)
+		return
+	}
+	e.ex.changed(row.RID)
 }
 
 // stuckStacks gives the stacks of coroutines that are not parked.
@@ -116,6 +134,7 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 		return nil, fmt.Errorf("terminate run %v: %w", refOf(was), err)
 	}
 	e.detached.Store(row) // e.row is the loop's
+	e.accused = false
 	ex.drop(e)
 	ex.plannedEnded(e.cfg)
 	if row.Parent != 0 {
