@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -505,8 +506,11 @@ func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, *Problem) {
 		return nil, p
 	}
 	rows, err := ex.st.Rows(row.Last, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, journal.ErrNotFound): // a part of it is missing
 		return fail(&Problem{Kind: "payload", Text: fmt.Sprintf("read the history: %v", err)})
+	case err != nil:
+		return fail(unread("the history", err))
 	}
 	held := map[int64][]*journal.Event{}
 	entries := make([]*journal.Entry, len(rows))

@@ -162,6 +162,44 @@ func (e *entry) unloaded(batch []*incoming, err error) {
 // readAgain is how long a run that can't be read is left alone.
 const readAgain = time.Second
 
+// kindUnread is the kind of a problem that is not the run's but the store's,
+// which could not be read. It is not recorded.
+const kindUnread = "unread"
+
+func unread(what string, err error) *Problem {
+	return &Problem{Kind: kindUnread, Text: fmt.Sprintf("read %s: %v", what, err)}
+}
+
+// putOff keeps events for a run whose record can't be read now; the code gets
+// them when it can. Updates are refused.
+func (e *entry) putOff(ins []*incoming, p *Problem) {
+	e.ex.log.Error("a run cannot be read", "run_id", e.row.RunID, "error", p.Text)
+	keep := make([]*incoming, 0, len(ins))
+	for _, in := range ins {
+		if in.ev != nil && in.ev.Kind == journal.Asked {
+			in.done(fmt.Errorf("update %q of run %v: %s; send it again with the same id", in.ev.Name, refOf(e.row), p.Text))
+			continue
+		}
+		keep = append(keep, in)
+	}
+	e.store(keep)
+	e.ex.timers.add(time.Now().Add(readAgain).UnixMicro(), func() { e.ex.nudge(e) })
+}
+
+// takeBack undoes that a turn took something which will not be committed, and
+// gives it with all who wait for it.
+func (e *entry) takeBack(taken []*incoming) (ins []*incoming) {
+	for _, in := range taken {
+		if in.ev == nil || in.ev.Kind != journal.Asked {
+			ins = append(ins, in)
+			continue
+		}
+		ins = append(ins, e.asking[in.ev.ID]...)
+		delete(e.asking, in.ev.ID)
+	}
+	return ins
+}
+
 // fewPending is how many stored events are read again when something comes for
 // a paused run; one with more keeps its entry.
 const fewPending = 16

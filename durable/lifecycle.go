@@ -100,10 +100,7 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 func (e *entry) addNext(tx *journal.Tx, r *run, pend []pending, now int64) error {
 	next := r.next
 	cfg := r.nextConfig
-	r.offset("") // reads the ends of the streams
-	cfg.Offsets = map[string]int64{}
-	maps.Copy(cfg.Offsets, r.ends)
-	delete(cfg.Offsets, "")
+	cfg.Offsets = maps.Clone(r.ends)
 	next.Config = jsonOf(cfg)
 	next.Created, next.Changed = now, now
 	next.Status = tx.Writes[0].Run.Status

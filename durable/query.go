@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // query answers between turns.
@@ -32,7 +34,7 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 		if !ex.work(func() {
 			r, p := ex.rebuild(tmp, row)
 			if p != nil {
-				ch <- outcome{&Reply{Err: &ReplyError{Code: "blocked", Message: p.Text, Ref: refOf(row), Problem: p}}, nil}
+				ch <- outcome{notAwake(row, p), nil}
 				return
 			}
 			run(r, refOf(row))
@@ -45,7 +47,7 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 		ex.deliver(e, &incoming{ack: func(err error) { ch <- outcome{nil, err} }, ctl: func(e *entry) {
 			r, p := e.wake()
 			if p != nil {
-				ch <- outcome{&Reply{Err: &ReplyError{Code: "blocked", Message: fmt.Sprintf("run %v is blocked (%s): %s", refOf(e.row), p.Kind, p.Text), Ref: refOf(e.row), Problem: p}}, nil}
+				ch <- outcome{notAwake(e.row, p), nil}
 				return
 			}
 			run(r, refOf(e.row))
@@ -59,6 +61,14 @@ func (ex *executor) query(ctx context.Context, req *Request) (*Reply, error) {
 	case <-ex.life.Done():
 		return nil, fmt.Errorf("query %q: %w", req.Name, ErrClosed)
 	}
+}
+
+// notAwake is the reply to a query where the run's code can't be brought back.
+func notAwake(row *journal.Run, p *Problem) *Reply {
+	if p.Kind == kindUnread {
+		return &Reply{Err: &ReplyError{Code: "error", Message: p.Text, Ref: refOf(row)}}
+	}
+	return &Reply{Err: &ReplyError{Code: "blocked", Message: fmt.Sprintf("run %v is blocked (%s): %s", refOf(row), p.Kind, p.Text), Ref: refOf(row), Problem: p}}
 }
 
 func (r *run) answerQuery(req *Request, ref Ref) (*Reply, error) {

@@ -54,7 +54,11 @@ func (e *entry) turn(ins []*incoming) {
 		return
 	}
 	r, p := e.wake()
-	if p != nil {
+	switch {
+	case p != nil && p.Kind == kindUnread:
+		e.putOff(ins, p)
+		return
+	case p != nil:
 		e.block(p, ins)
 		return
 	}
@@ -107,6 +111,11 @@ func (e *entry) turn(ins []*incoming) {
 		p := r.problem
 		e.putAway()
 		e.block(p, ins)
+		return
+	}
+	if err := r.readEnds(t); err != nil {
+		e.putAway()
+		e.putOff(append(e.takeBack(taken), rest...), unread("the streams", err))
 		return
 	}
 	if len(t.entry.Events) == 0 && len(t.entry.Notes) == 0 && len(e.row.Problem) == 0 {
@@ -589,19 +598,25 @@ func (e *entry) tryAgain() {
 	}
 }
 
+// readEnds reads where the streams of the run end, once a turn needs to know.
+func (r *run) readEnds(t *turn) error {
+	if r.ends != nil || len(t.items) == 0 && r.next == nil {
+		return nil
+	}
+	ends, err := r.ex.st.StreamEnds(r.row.RID)
+	if err != nil {
+		return err
+	}
+	r.ends = map[string]int64{}
+	maps.Copy(r.ends, r.cfg.Offsets)
+	for k, v := range ends {
+		r.ends[k] = max(v, r.ends[k])
+	}
+	return nil
+}
+
 // offset gives the next offset of a stream of the run.
 func (r *run) offset(name string) int64 {
-	if r.ends == nil {
-		ends, err := r.ex.st.StreamEnds(r.row.RID)
-		if err != nil {
-			ends = map[string]int64{}
-		}
-		r.ends = map[string]int64{}
-		maps.Copy(r.ends, r.cfg.Offsets)
-		for k, v := range ends {
-			r.ends[k] = max(v, r.ends[k])
-		}
-	}
 	n := r.ends[name]
 	r.ends[name] = n + 1
 	return n
