@@ -10,12 +10,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -28,15 +29,17 @@ import (
 	"time"
 )
 
-// suite is a test program, and the code that it answers for.
+// suite is a test program, or a part of it.
 type suite struct {
-	name string
-	pkg  string
-	args []string
-	env  string
-	of   []string // directories; nil: all of them
+	name   string
+	pkg    string
+	tests  string // -test.list: which tests are units, each with a list of its own of what it reaches
+	within string // what follows the name of a test in -test.run
+	env    string
+	of     []string // the directories that it answers for
 }
 
+// Where the code is that is broken.
 const (
 	core    = "durable"
 	records = "durable/internal/journal"
@@ -45,12 +48,16 @@ const (
 
 // suites are run in this order: the quick ones first.
 var suites = []suite{
-	{"a hundred simulated programs", "./durable/localengine/internal/simulate", []string{"-test.run", "EnginesDoWhatTheModelSays/memory"}, "SIMULATE_PROGRAMS=100 SIMULATE_SHRINK=1", []string{core, records}},
-	{"journal", "./durable/internal/journal", nil, "", []string{records}},
-	{"durable", "./durable", nil, "", []string{core, records}},
-	{"durabletest", "./durable/durabletest", nil, "", []string{core, records}},
-	{"localengine", "./durable/localengine", []string{"-test.skip", "TestContract"}, "", []string{file, records}},
-	{"simulated programs on a file", "./durable/localengine/internal/simulate", []string{"-test.run", "EnginesDoWhatTheModelSays/local"}, "SIMULATE_SHRINK=1", []string{file}},
+	{name: "a hundred simulated programs", pkg: "./durable/localengine/internal/simulate", tests: "EnginesDoWhatTheModelSays", within: "/memory",
+		env: "SIMULATE_PROGRAMS=100 SIMULATE_SHRINK=1", of: []string{core, records}},
+	{name: "journal", pkg: "./durable/internal/journal", tests: ".", of: []string{records}},
+	{name: "durable", pkg: "./durable", tests: ".", of: []string{core, records}},
+	{name: "contract, in memory", pkg: "./durable/durabletest", tests: "^TestContract$|Transfer|Order", of: []string{core, records}},
+	{name: "simulated programs on a file", pkg: "./durable/localengine/internal/simulate", tests: "EnginesDoWhatTheModelSays", within: "/local",
+		env: "SIMULATE_SHRINK=1", of: []string{file}},
+	{name: "localengine", pkg: "./durable/localengine", tests: "^Fuzz|^Test([^C]|C[^o])", of: []string{records, file}},
+	{name: "contract, on a file", pkg: "./durable/localengine", tests: "^TestContract$", within: "/^local$/^awake$", of: []string{file}},
+	{name: "contract, seen by a client", pkg: "./durable/localengine", tests: "^TestContractOfAClient$", of: []string{file}},
 }
 
 // result is what became of a mutant.
@@ -60,6 +67,7 @@ type result struct {
 	Change string
 	Code   string // of the line
 	Killed string // suite that noticed; empty: none did
+	Why    string `json:",omitempty"` // written by hand: why nobody can notice, or that somebody should
 }
 
 func (r result) key() string { return r.File + "\x00" + r.Change + "\x00" + r.Code }
@@ -68,14 +76,14 @@ func main() {
 	n := flag.Int("n", 100, "how many mutants")
 	seed := flag.Uint64("seed", 1, "which ones")
 	only := flag.String("file", "", "only files whose path matches this regular expression")
-	keep := flag.String("results", filepath.Join(os.TempDir(), "mutate.jsonl"), "where results are kept")
-	limit := flag.Duration("timeout", time.Minute, "of one suite; a mutant that takes longer is noticed")
+	keep := flag.String("results", filepath.Join("internal", "mutate", "results.jsonl"), "where results are kept")
+	grace := flag.Duration("grace", 10*time.Second, "what a mutant may take beside four times what its tests take without it; if it takes longer, and twice as long alone, it is noticed")
 	again := flag.Bool("survivors", false, "only those that nobody noticed the last time")
-	workers := flag.Int("workers", 2, "mutants at once")
+	workers := flag.Int("workers", 1, "mutants at once")
 	bins := flag.String("bin", "", "where the test programs are kept, and taken from if they are there and newer than the code; empty: nowhere")
 	list := flag.Bool("list", false, "only print the results that are kept")
 	flag.Parse()
-	m := &mutator{timeout: *limit, workers: *workers, dir: *bins, keep: *keep, done: map[string]result{}}
+	m := &mutator{grace: *grace, workers: *workers, dir: *bins, keep: *keep, done: map[string]result{}}
 	err := m.load()
 	if err == nil && !*list {
 		err = m.run(*n, *seed, *only, *again)
@@ -87,17 +95,15 @@ func main() {
 	m.print()
 }
 
-// late follows the name of a suite that did not come to an end.
-const late = ", by its time"
-
 type mutator struct {
-	timeout time.Duration
+	grace   time.Duration
 	keep    string
 	done    map[string]result
 	workers int
 	dir     string // of the test programs
 	sites   []*site
 	bins    []string // of the suites
+	units   [][]unit // of the suites
 
 	mu sync.Mutex // guards done, and the file of results
 }
@@ -125,6 +131,9 @@ func (m *mutator) load() error {
 func (m *mutator) note(r result) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if r.Killed == "" {
+		r.Why = m.done[r.key()].Why
+	}
 	m.done[r.key()] = r
 	f, err := os.OpenFile(m.keep, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -150,10 +159,8 @@ func (m *mutator) run(n int, seed uint64, only string, again bool) error {
 	if err := m.build(dir); err != nil {
 		return err
 	}
-	for i, s := range suites {
-		if ok, err := m.passes(i, 0); err != nil || !ok {
-			return fmt.Errorf("%s does not pass without a mutant: %w", s.pkg, err)
-		}
+	if err := m.reach(dir); err != nil {
+		return err
 	}
 	todo := slices.Clone(m.sites)
 	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
@@ -176,55 +183,35 @@ func (m *mutator) run(n int, seed uint64, only string, again bool) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.save())...)
+}
+
+// save writes the results in order, each once.
+func (m *mutator) save() error {
+	var b bytes.Buffer
+	for _, r := range m.sorted() {
+		line, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("encode a result: %w", err)
+		}
+		b.Write(append(line, '\n'))
+	}
+	return os.WriteFile(m.keep, b.Bytes(), 0o600)
+}
+
+func (m *mutator) sorted() []result {
+	return slices.SortedFunc(maps.Values(m.done), func(a, b result) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Change, b.Change), strings.Compare(a.Code, b.Code))
+	})
 }
 
 // one tries a mutant and notes what became of it.
-func (m *mutator) one(s *site) (err error) {
+func (m *mutator) one(s *site) error {
 	r := s.result()
-	if r.Killed, err = m.try(s); err != nil {
-		return err
-	}
-	if r.Killed == "" {
+	if r.Killed = strings.TrimSpace(m.try(s)); r.Killed == "" {
 		fmt.Printf("survived  %s:%d  %s  in  %s\n", r.File, r.Line, r.Change, r.Code)
 	}
 	return m.note(r)
-}
-
-// try runs the suites on a mutant until one notices it.
-func (m *mutator) try(s *site) (string, error) {
-	for i, suite := range suites {
-		if !slices.Contains(suite.of, filepath.ToSlash(filepath.Dir(s.file))) {
-			continue
-		}
-		began := time.Now()
-		ok, err := m.passes(i, s.n)
-		if err != nil {
-			return "", err
-		}
-		if !ok {
-			if time.Since(began) >= m.timeout {
-				return suite.name + late, nil
-			}
-			return suite.name, nil
-		}
-	}
-	return "", nil
-}
-
-// passes runs a suite with a mutant on; 0 is none.
-func (m *mutator) passes(i, n int) (bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), m.timeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, m.bins[i], append([]string{"-test.failfast", "-test.timeout", m.timeout.String()}, suites[i].args...)...)
-	cmd.Dir = suites[i].pkg
-	cmd.Env = append(append(os.Environ(), strings.Fields(suites[i].env)...), fmt.Sprintf("MUTANT=%d", n))
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if n == 0 && err != nil {
-		return false, fmt.Errorf("%w\n%s", err, out)
-	}
-	return err == nil, nil
 }
 
 // build compiles the suites with all mutants in them. Where a mutant does not
@@ -251,7 +238,7 @@ func (m *mutator) build(dir string) error {
 			if err != nil {
 				return err
 			}
-			out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-gcflags=all=-e", "-o", m.bins[i], s.pkg).CombinedOutput()
+			out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-gcflags=github.com/mcpagent/mcpagent/...=-e", "-o", m.bins[i], s.pkg).CombinedOutput()
 			if err == nil {
 				break
 			}
@@ -268,7 +255,6 @@ func (m *mutator) build(dir string) error {
 			}
 		}
 	}
-	m.sites = slices.DeleteFunc(m.sites, func(s *site) bool { return s.off })
 	return nil
 }
 
@@ -286,16 +272,7 @@ func newer(bin string, files []*source) bool {
 }
 
 func (m *mutator) print() {
-	var all []result
-	for _, r := range m.done {
-		all = append(all, r)
-	}
-	slices.SortFunc(all, func(a, b result) int {
-		if c := strings.Compare(a.File, b.File); c != 0 {
-			return c
-		}
-		return a.Line - b.Line
-	})
+	all := m.sorted()
 	by := map[string]int{}
 	for _, r := range all {
 		by[r.Killed]++
@@ -305,9 +282,13 @@ func (m *mutator) print() {
 		}
 		if r.Killed == "" {
 			fmt.Printf("%s:%d  %s  in  %s\n", r.File, r.Line, r.Change, r.Code)
+			if r.Why != "" {
+				fmt.Printf("\t%s\n", r.Why)
+				by["why"]++
+			}
 		}
 	}
-	fmt.Printf("%d mutants, %d noticed, %d not\n", len(all), len(all)-by[""], by[""])
+	fmt.Printf("%d mutants, %d noticed, %d not, %d of these with a reason\n", len(all), len(all)-by[""], by[""], by["why"])
 	for _, s := range suites {
 		fmt.Printf("  %4d by %s\n", by[s.name], s.name)
 	}

@@ -258,8 +258,7 @@ func writeAll(dir string, dirs []string, files []*source) (string, error) {
 	}
 	for i, d := range dirs {
 		to := filepath.Join(dir, fmt.Sprintf("on%d.go", i))
-		text := fmt.Sprintf("package %s\n\nimport (\n\"os\"\n\"strconv\"\n)\n\nvar mutantSet, _ = strconv.Atoi(os.Getenv(\"MUTANT\"))\n\nfunc mutantOn(n int) bool { return n == mutantSet }\n", filepath.Base(d))
-		if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(to, []byte("package "+filepath.Base(d)+mutantOn), 0o600); err != nil {
 			return "", err
 		}
 		replace[filepath.Join(root, d, "mutant_on.go")] = to
@@ -271,3 +270,27 @@ func writeAll(dir string, dirs []string, files []*source) (string, error) {
 	overlay := filepath.Join(dir, "overlay.json")
 	return overlay, os.WriteFile(overlay, b, 0o600)
 }
+
+// mutantOn is added to each package. While it is asked for, it says in a file
+// which mutants are reached, also of processes that are killed.
+const mutantOn = `
+
+import (
+	"os"
+	"strconv"
+	"sync/atomic"
+)
+
+var (
+	mutantSet, _  = strconv.Atoi(os.Getenv("MUTANT"))
+	mutantFile, _ = os.OpenFile(os.Getenv("MUTANTS_REACHED"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	mutantSeen    [1 << 16]atomic.Bool
+)
+
+func mutantOn(n int) bool {
+	if mutantFile != nil && !mutantSeen[n].Load() && !mutantSeen[n].Swap(true) {
+		mutantFile.WriteString(strconv.Itoa(n) + "\n")
+	}
+	return n == mutantSet
+}
+`
