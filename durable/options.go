@@ -272,7 +272,7 @@ func GetBlob(ctx context.Context, digest string) ([]byte, error) {
 
 // jsonOf is for stored values that can't fail to encode.
 func jsonOf(v any) json.RawMessage {
-	b, err := json.Marshal(v)
+	b, err := journal.JSON(v)
 	if err != nil {
 		panic(fmt.Sprintf("durable: encode %T: %v", v, err))
 	}

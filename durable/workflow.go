@@ -254,7 +254,7 @@ const childFailure = "durable.RunError"
 // runFailure records how a child ended.
 func runFailure(row *journal.Run) *journal.Failure {
 	e := &RunError{WorkflowID: row.WorkflowID, RunID: row.RunID, State: State(row.State), Err: fromFailure(row.Failure)}
-	b, _ := json.Marshal(e)
+	b, _ := journal.JSON(e)
 	return &journal.Failure{Type: childFailure, Message: e.Error(), Details: b}
 }
 
@@ -294,8 +294,8 @@ func ContinueAsNew(in any) error {
 
 // --- JSON at the edge
 
-// encode makes the JSON of a value; no HTML escapes, so that digests and
-// readers see what was meant.
+// encode makes the JSON of a value; without escapes for HTML, so that JSON
+// inside of it comes back as it was, and readers see what was meant.
 func encode(v any) (json.RawMessage, error) {
 	if raw, ok := v.(json.RawMessage); ok {
 		if len(raw) == 0 {
@@ -306,7 +306,7 @@ func encode(v any) (json.RawMessage, error) {
 		}
 		return raw, nil
 	}
-	b, err := json.Marshal(v)
+	b, err := journal.JSON(v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %T cannot be encoded as JSON: %v", ErrBadInput, v, err)
 	}

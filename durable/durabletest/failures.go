@@ -219,6 +219,54 @@ var payloads = []Scenario{
 			}, durable.Set{raw, ptr, anys, at, bytes, echo}
 		}),
 	{
+		Name: "payloads/shown-as-meant",
+		Row:  "Values",
+		Rule: "JSON inside of a value comes back as it was, and records, status and result show what was meant: \"<\" is not escaped.",
+		New: func(env *Env) *Play {
+			type tagged struct {
+				Tag string          `json:"tag"`
+				Raw json.RawMessage `json:"raw"`
+			}
+			sig := durable.NewSignal[tagged]("s")
+			st := durable.NewStatus[tagged]("st")
+			step := durable.NewStep("step", func(_ context.Context, in tagged) (tagged, error) { return in, nil }, nil)
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ tagged) (tagged, error) {
+				v, err := sig.Receive(ctx)
+				if err != nil {
+					return v, err
+				}
+				st.Set(ctx, v)
+				return step.Do(ctx, v)
+			}, takes(sig))
+			return &Play{Defs: durable.Set{wf, step}, Drive: func(t *T) {
+				v := tagged{"<&>", json.RawMessage(`"<a href=\"\\u003c\">&"`)}
+				const want = `{"tag":"<&>","raw":"<a href=\"\\u003c\">&"}`
+				r := start(t, wf, v, "r")
+				t.OK("send", sig.Send(t.Context(), r, v, nil))
+				result(t, wf, r, v)
+				d := t.Describe(r)
+				shown := []string{string(d.Result), string(d.Status["st"])}
+				for _, rec := range t.History(r) {
+					for _, ev := range rec.Events {
+						if ev.Payload != nil {
+							shown = append(shown, string(ev.Payload))
+						}
+					}
+					for _, c := range rec.Calls {
+						shown = append(shown, string(c.Input))
+					}
+					if rec.End != nil {
+						shown = append(shown, string(rec.End.Payload))
+					}
+				}
+				t.Equal("values", len(shown) >= 7, true)
+				for _, s := range shown {
+					t.Equal("value", s, want)
+				}
+			}}
+		},
+	},
+	{
 		Name: "payloads/large",
 		Row:  "Payloads",
 		Rule: "A value of a quarter of a megabyte passes through inputs, steps, signals and results.",

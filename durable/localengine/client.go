@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 // client sends requests to the process that owns the file, through the file.
@@ -35,7 +36,7 @@ func newClient(st *store, w *watcher, me Owner) (*client, error) {
 // who answers: when the owner ends, the next one does, which may be this very
 // process.
 func (cl *client) do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	body, err := json.Marshal(req)
+	body, err := journal.JSON(req)
 	if err != nil {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}

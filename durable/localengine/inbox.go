@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
 const (
@@ -133,9 +134,9 @@ func (in *inbox) serve(ctx context.Context, r *request) {
 	default:
 		rep = durable.ErrorReply(req.Ref, err)
 	}
-	body, err := json.Marshal(rep)
+	body, err := journal.JSON(rep)
 	if err != nil {
-		body, err = json.Marshal(durable.ErrorReply(req.Ref, fmt.Errorf("the reply can't be encoded: %w", err)))
+		body, err = journal.JSON(durable.ErrorReply(req.Ref, fmt.Errorf("the reply can't be encoded: %w", err)))
 		if err != nil {
 			return
 		}

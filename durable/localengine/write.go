@@ -3,7 +3,6 @@ package localengine
 import (
 	"context"
 	"database/sql/driver"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -69,7 +68,7 @@ func failure(f *journal.Failure) (any, error) {
 	if f == nil {
 		return nil, nil
 	}
-	b, err := json.Marshal(f)
+	b, err := journal.JSON(f)
 	if err != nil {
 		return nil, fmt.Errorf("encode a failure: %w", err)
 	}

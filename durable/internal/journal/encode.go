@@ -1,11 +1,8 @@
 package journal
 
-import (
-	"encoding/json"
-	"strconv"
-)
+import "strconv"
 
-// appendJSON is json.Marshal of an entry for what is in every one, events and
+// appendJSON is [JSON] of an entry for what is in every one, events and
 // calls, four times as fast; the rest is left to it. A test holds the two
 // against each other.
 func (e *Entry) appendJSON(b []byte) ([]byte, error) {
@@ -45,7 +42,7 @@ func (e *Entry) appendJSON(b []byte) ([]byte, error) {
 	type plain Entry
 	rest := plain(*e)
 	rest.V, rest.At, rest.Events, rest.Calls = 0, 0, nil, nil
-	more, err := json.Marshal(rest)
+	more, err := JSON(rest)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +62,7 @@ func (ev *Event) appendJSON(b []byte) ([]byte, error) {
 	b = appendField(b, "trace", ev.Trace)
 	b = appendInt(b, "n", int64(ev.Attempt))
 	if ev.Failure != nil {
-		f, err := json.Marshal(ev.Failure)
+		f, err := JSON(ev.Failure)
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +87,7 @@ func (c *Call) appendJSON(b []byte) ([]byte, error) {
 		b = append(append(b, `,"h":`...), c.Headers...)
 	}
 	if c.Refused != nil {
-		f, err := json.Marshal(c.Refused)
+		f, err := JSON(c.Refused)
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +125,8 @@ func appendInt(b []byte, name string, n int64) []byte {
 
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			q, err := json.Marshal(s)
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			q, err := JSON(s)
 			if err != nil {
 				return append(b, `""`...) // a string always can
 			}

@@ -21,14 +21,14 @@ func entries() []*Entry {
 	}
 }
 
-func TestAppendJSONIsMarshal(t *testing.T) {
+func TestAppendJSONIsJSON(t *testing.T) {
 	t.Parallel()
 	for i, e := range entries() {
 		row, err := Encode(1, KindTurn, e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := json.Marshal(e)
+		want, err := JSON(e)
 		if err != nil {
 			t.Fatal(err)
 		}
