@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -273,6 +275,9 @@ func TestFencing(t *testing.T) {
 	err := first.Commit(t.Context(), &journal.Tx{Writes: []journal.Write{{Run: next(r), Row: newRow(t, 1, journal.KindTurn, "x")}}})
 	if !errors.Is(err, localengine.ErrFenced) {
 		t.Errorf("Commit of the first = %v, want ErrFenced", err)
+	}
+	if owner := fmt.Sprintf("process %d", os.Getpid()); !strings.Contains(err.Error(), owner) {
+		t.Errorf("Commit of the first = %v, which does not say who has the file: %s", err, owner)
 	}
 	if err := first.Health(); !errors.Is(err, localengine.ErrFenced) {
 		t.Errorf("Health of the first = %v, want ErrFenced", err)

@@ -83,3 +83,17 @@ func FileNumber(path, sql string) (n int64, err error) {
 	n, err = c.int64(sql)
 	return n, errors.Join(err, c.close())
 }
+
+// Waiting is how many transactions wait for a flush.
+func Waiting(st journal.Store) int { return int(st.(*store).w.depth.Load()) }
+
+// Flushing reports whether somebody flushes.
+func Flushing(st journal.Store) bool {
+	w := st.(*store).w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.busy
+}
+
+// SameFile says that a file was removed or replaced.
+var SameFile = sameFile

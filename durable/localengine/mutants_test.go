@@ -1,9 +1,21 @@
 package localengine_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/durable/localengine"
+	"github.com/mcpagent/mcpagent/internal/powercut"
 )
 
 // What mutation showed that no test looked at; docs/mutation.md.
@@ -18,4 +30,201 @@ func TestTheLogIsGrownAhead(t *testing.T) {
 		fi, err := os.Stat(path + "-wal")
 		return err == nil && fi.Size() >= 8<<20
 	})
+}
+
+// held is a store whose flushes can be held, and the sizes of these.
+type held struct {
+	journal.Store
+	mu    sync.Mutex // held to hold them
+	sizes []int
+}
+
+func newHeld(t *testing.T) *held {
+	h := &held{}
+	h.Store = newStore(t, func(ops int) error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.sizes = append(h.sizes, ops)
+		return nil
+	})
+	return h
+}
+
+// put commits a new run with so many bytes, and gives how that ended.
+func (h *held) put(ctx context.Context, t *testing.T, rid int64, size int) <-chan error {
+	row := newRow(t, rid, journal.KindEvent, "x")
+	row.Data = append(row.Data, make([]byte, size)...)
+	done := make(chan error, 1)
+	go func() {
+		done <- h.Commit(ctx, &journal.Tx{Writes: []journal.Write{{New: true, Run: newRun(rid, fmt.Sprint("w", rid)), Row: row}}})
+	}()
+	return done
+}
+
+// A flush does not grow without bounds, however much waits.
+func TestAFlushIsBounded(t *testing.T) {
+	t.Parallel()
+	h := newHeld(t)
+	h.mu.Lock()
+	all := []<-chan error{h.put(t.Context(), t, 1, 0)}
+	waitFor(t, "the first flush", func() bool { return localengine.Waiting(h.Store) == 0 && localengine.Flushing(h.Store) })
+	for i := range int64(4) {
+		all = append(all, h.put(t.Context(), t, i+2, 9<<20))
+	}
+	waitFor(t, "all to wait", func() bool { return localengine.Waiting(h.Store) == 4 })
+	h.mu.Unlock()
+	for _, done := range all {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := slices.Max(h.sizes); n > 1 {
+		t.Errorf("%d transactions of 9 MB in one flush", n)
+	}
+}
+
+// What was withdrawn before a flush had it is not written.
+func TestWhatWasWithdrawnIsNotWritten(t *testing.T) {
+	t.Parallel()
+	h := newHeld(t)
+	h.mu.Lock()
+	first := h.put(t.Context(), t, 1, 0)
+	waitFor(t, "the first flush", func() bool { return localengine.Waiting(h.Store) == 0 && localengine.Flushing(h.Store) })
+	ctx, cancel := context.WithCancel(t.Context())
+	second, third := h.put(ctx, t, 2, 0), h.put(t.Context(), t, 3, 0)
+	waitFor(t, "the others to wait", func() bool { return localengine.Waiting(h.Store) == 2 })
+	cancel()
+	if err := <-second; !errors.Is(err, context.Canceled) {
+		t.Errorf("what was withdrawn ended with %v", err)
+	}
+	if n := localengine.Waiting(h.Store); n != 1 {
+		t.Errorf("%d transactions wait, of one", n)
+	}
+	h.mu.Unlock()
+	for _, done := range []<-chan error{first, third} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := h.Run(2); !errors.Is(err, journal.ErrNotFound) {
+		t.Errorf("what was withdrawn is in the file: %v", err)
+	}
+	if _, err := h.Run(3); err != nil {
+		t.Errorf("what waited behind it: %v", err)
+	}
+}
+
+// A full disk is tried more and more rarely, at last once a second.
+func TestAFullDiskIsTriedMoreAndMoreRarely(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tries, full := 0, false
+		st, err := localengine.NewStore(filepath.Join(t.TempDir(), "a.db"), func(int) error {
+			if !full {
+				return nil
+			}
+			tries++
+			return noRoom{}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRun(1, "a")
+		start(t, st, r)
+		full = true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := st.Commit(ctx, &journal.Tx{Writes: []journal.Write{{Run: next(r)}}}); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "full") {
+			t.Errorf("Commit = %v", err)
+		}
+		if tries < 60 || tries > 70 {
+			t.Errorf("%d tries in a minute", tries)
+		}
+		full = false
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A file that could not be made leaves nothing behind.
+func TestAFileThatCouldNotBeMadeLeavesNothing(t *testing.T) {
+	t.Parallel()
+	failed := 0
+	for n, more := 1, true; more; n += 4 {
+		dir := t.TempDir()
+		disk, err := powercut.Watch(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := n
+		disk.Hook(func(powercut.Op) powercut.Verdict {
+			if left--; left != 0 {
+				return powercut.Go
+			}
+			return powercut.Fail
+		})
+		st, err := localengine.NewStore(filepath.Join(dir, "a.db"), nil)
+		if err == nil {
+			_ = st.Close() // that may be what failed
+		} else {
+			failed++
+			if lie, _ := filepath.Glob(filepath.Join(dir, "*-new*")); len(lie) > 0 {
+				t.Errorf("after %v: %v", err, lie)
+			}
+		}
+		disk.Close()
+		more = left <= 0
+	}
+	if failed < 5 {
+		t.Errorf("it could not be made %d times", failed)
+	}
+}
+
+// That a file can't be looked for does not say that it is gone.
+func TestWhatCannotBeLookedForIsNotGone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a")
+	writeFile(t, path, nil)
+	ident, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := localengine.SameFile("\x00", ident, "the file"); err != nil {
+		t.Error(err)
+	}
+	if err := localengine.SameFile(path, ident, "the file"); err != nil {
+		t.Error(err)
+	}
+	if err := localengine.SameFile(path+"-gone", ident, "the file"); !errors.Is(err, localengine.ErrFenced) || !strings.Contains(err.Error(), "the file was removed") {
+		t.Errorf("a file that is gone: %v", err)
+	}
+}
+
+// That the process of a client is not found says something only on its host.
+func TestAClientOnAnotherHostIsAnswered(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.db")
+	openEngine(t, path, nil)
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const gone = 1<<31 - 2 // no process has this number
+	sqlFile(t, path, fmt.Sprintf(`INSERT INTO requests (pid, host, created, deadline, replied, op, body) VALUES
+		(%d, 'elsewhere', 1, 0, 0, 'list', '{"op":"list","filter":{}}'), (%d, '%s', 1, 0, 0, 'list', '{"op":"list","filter":{}}')`, gone, gone, host))
+	number := func(sql string) int64 {
+		n, err := localengine.FileNumber(path, sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	waitFor(t, "both requests to be done with", func() bool { return number("SELECT count(*) FROM requests WHERE replied = 0") == 0 })
+	if n := number("SELECT count(*) FROM requests WHERE host = 'elsewhere'"); n != 1 {
+		t.Error("the client on another host was not answered")
+	}
+	if n := number("SELECT count(*) FROM requests"); n != 1 {
+		t.Error("the client that is gone was answered")
+	}
 }

@@ -242,7 +242,7 @@ func changedOne(res driver.Result, err error, r *journal.Run) error {
 // A committed run is never changed, so what shares its memory is the same.
 func onlyHead(was, r *journal.Run) bool {
 	same := func(a, b []byte) bool {
-		return len(a) == len(b) && (a == nil) == (b == nil) && unsafe.SliceData(a) == unsafe.SliceData(b)
+		return len(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b) // of nil: nil, of what is empty: not
 	}
 	return was.Closed == 0 && r.Closed == 0 && was.State == r.State && was.Next == r.Next && was.Deadline == r.Deadline && was.Failure == r.Failure &&
 		same(was.Problem, r.Problem) && same(was.Paused, r.Paused) && same(was.Tags, r.Tags) &&
