@@ -37,6 +37,7 @@ type suite struct {
 	within string // what follows the name of a test in -test.run
 	env    string
 	of     []string // the directories that it answers for
+	slow   bool     // left out with -quick
 }
 
 // Where the code is that is broken.
@@ -56,8 +57,8 @@ var suites = []suite{
 	{name: "simulated programs on a file", pkg: "./durable/localengine/internal/simulate", tests: "EnginesDoWhatTheModelSays", within: "/local",
 		env: "SIMULATE_SHRINK=1", of: []string{file}},
 	{name: "localengine", pkg: "./durable/localengine", tests: "^Fuzz|^Test([^C]|C[^o])", of: []string{records, file}},
-	{name: "contract, on a file", pkg: "./durable/localengine", tests: "^TestContract$", within: "/^local$/^awake$", of: []string{file}},
-	{name: "contract, seen by a client", pkg: "./durable/localengine", tests: "^TestContractOfAClient$", of: []string{file}},
+	{name: "contract, on a file", pkg: "./durable/localengine", tests: "^TestContract$", within: "/^local$/^awake$", of: []string{file}, slow: true},
+	{name: "contract, seen by a client", pkg: "./durable/localengine", tests: "^TestContractOfAClient$", of: []string{file}, slow: true},
 }
 
 // result is what became of a mutant.
@@ -79,11 +80,12 @@ func main() {
 	keep := flag.String("results", filepath.Join("internal", "mutate", "results.jsonl"), "where results are kept")
 	grace := flag.Duration("grace", 10*time.Second, "what a mutant may take beside four times what its tests take without it; if it takes longer, and twice as long alone, it is noticed")
 	again := flag.Bool("survivors", false, "only those that nobody noticed the last time")
+	hasty := flag.Bool("quick", false, "without the contract on a file: follow it by -survivors")
 	workers := flag.Int("workers", 1, "mutants at once")
 	bins := flag.String("bin", "", "where the test programs are kept, and taken from if they are there and newer than the code; empty: nowhere")
 	list := flag.Bool("list", false, "only print the results that are kept")
 	flag.Parse()
-	m := &mutator{grace: *grace, workers: *workers, dir: *bins, keep: *keep, done: map[string]result{}}
+	m := &mutator{grace: *grace, workers: *workers, dir: *bins, keep: *keep, hasty: *hasty, done: map[string]result{}}
 	err := m.load()
 	if err == nil && !*list {
 		err = m.run(*n, *seed, *only, *again)
@@ -100,6 +102,7 @@ type mutator struct {
 	keep    string
 	done    map[string]result
 	workers int
+	hasty   bool
 	dir     string // of the test programs
 	sites   []*site
 	bins    []string // of the suites
@@ -168,7 +171,7 @@ func (m *mutator) run(n int, seed uint64, only string, again bool) error {
 	var chosen []*site
 	for _, s := range todo {
 		had, tried := m.done[s.result().key()]
-		if len(chosen) < n && match.MatchString(s.file) && tried == again && (!again || had.Killed == "") {
+		if len(chosen) < n && !s.hangs() && match.MatchString(s.file) && tried == again && (!again || had.Killed == "") {
 			chosen = append(chosen, s)
 		}
 	}

@@ -24,6 +24,12 @@ type site struct {
 	off           bool // does not compile
 }
 
+// hangs reports whether a mutant leaves a lock held: it is not worth the time
+// that it takes.
+func (s *site) hangs() bool {
+	return strings.HasPrefix(s.change, "drop ") && strings.HasSuffix(s.change, "nlock()")
+}
+
 func (s *site) result() result {
 	return result{File: filepath.ToSlash(s.file), Line: s.line, Change: s.change, Code: s.code}
 }

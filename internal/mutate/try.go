@@ -109,7 +109,7 @@ func (m *mutator) baseline(i int, u *unit, reached string) error {
 // try runs what reaches a mutant until a test notices it, and names the suite.
 func (m *mutator) try(s *site) string {
 	for i, suite := range suites {
-		if !slices.Contains(suite.of, filepath.ToSlash(filepath.Dir(s.file))) {
+		if suite.slow && m.hasty || !slices.Contains(suite.of, filepath.ToSlash(filepath.Dir(s.file))) {
 			continue
 		}
 		var group []unit
