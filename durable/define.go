@@ -142,6 +142,15 @@ func (d *Definitions) Info(kind Kind, name string) (Info, bool) {
 	return i, ok
 }
 
+// Step finds the options that a step declares.
+func (d *Definitions) Step(name string) (StepOptions, bool) {
+	s := d.steps[name]
+	if s == nil {
+		return StepOptions{}, false
+	}
+	return s.owner.opts, true
+}
+
 // claim takes a name; false if it is taken by this very value already, or
 // cannot be had.
 func (d *Definitions) claim(def Definition, info Info) bool {

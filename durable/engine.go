@@ -17,13 +17,15 @@ type Engine struct {
 	b    Backend
 	defs *Definitions
 	prop []Propagator
+	// reuse is the policy of starts that name none.
+	reuse ReusePolicy
 }
 
 // NewEngine makes the front of a backend. For the engines of this module.
 func NewEngine(b Backend, defs *Definitions, o *Options) *Engine {
 	e := &Engine{b: b, defs: defs}
 	if o != nil {
-		e.prop = o.Propagators
+		e.prop, e.reuse = o.Propagators, o.Reuse
 	}
 	return e
 }
@@ -86,6 +88,9 @@ func (e *Engine) Start(ctx context.Context, workflow string, input json.RawMessa
 	}
 	if opts.Headers == nil {
 		opts.Headers = e.headers(ctx)
+	}
+	if opts.Reuse == "" {
+		opts.Reuse = e.reuse
 	}
 	rep, err := e.do(ctx, &Request{Op: opStart, Name: workflow, Payload: input, Start: &opts})
 	if err != nil {

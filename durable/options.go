@@ -16,8 +16,13 @@ import (
 type Options struct {
 	Logger   *slog.Logger // of the engine and of [Logger]; nil: slog.Default
 	Policies Policies     // retry policies by step name, over the declared ones
-	Codec    Codec        // of everything stored; nil: none
-	Observer Observer     // nil: none
+	// StepTimeout is the total timeout of steps that declare no timeout of
+	// their own. 0: none.
+	StepTimeout time.Duration
+	// Reuse is the policy of starts that name none.
+	Reuse    ReusePolicy
+	Codec    Codec    // of everything stored; nil: none
+	Observer Observer // nil: none
 	// MaxSteps is how many steps are at work at once. 0: 1,000.
 	MaxSteps int
 	// MaxAwake is how many waiting runs are kept in memory with their
@@ -151,6 +156,14 @@ func (o *Options) check() error {
 		if err := p.check(); err != nil {
 			return fmt.Errorf("retry policy %q: %w", name, err)
 		}
+	}
+	if o.StepTimeout < 0 {
+		return errors.New("options: StepTimeout can't be negative")
+	}
+	switch o.Reuse {
+	case ReuseReject, ReuseAllow, ReuseFailed:
+	default:
+		return fmt.Errorf("options: the reuse policy %q is not known", o.Reuse)
 	}
 	if o.Retention < 0 || o.MaxEnded < 0 {
 		return errors.New("options: Retention and MaxEnded can't be negative")

@@ -131,7 +131,7 @@ func (ex *executor) policy(step *stepIdentity, o *StepOptions, varied bool) (*re
 	if o.Affinity != "" {
 		return nil, fmt.Errorf("option Affinity: %w", ErrUnsupported)
 	}
-	spec, err := resolvePolicy(step.name, o, ex.opts.Policies)
+	spec, err := ex.opts.resolveStep(step.name, o)
 	if err != nil {
 		return nil, err
 	}

@@ -128,7 +128,7 @@ func (c *plainCall) get(ctx context.Context) (json.RawMessage, error) {
 
 // runPlainStep makes the attempts of a step.
 func runPlainStep(ctx context.Context, name string, fn stepFn, o StepOptions, in json.RawMessage) (json.RawMessage, error) {
-	spec, err := resolvePolicy(name, &o, nil)
+	spec, err := new(Options).resolveStep(name, &o)
 	if err != nil {
 		return nil, err
 	}

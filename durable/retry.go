@@ -16,7 +16,7 @@ type Retry struct {
 	Backoff      float64       // factor from one wait to the next; 0: 2
 	Max          time.Duration // longest wait; 0: 100 × Initial
 	MaxAttempts  int           // 0: no limit
-	NonRetryable []string      // error types that fail the step at once
+	NonRetryable []string      // error types that fail the step at once; empty, but not nil: none
 }
 
 // The defaults of steps and retries.
@@ -60,7 +60,7 @@ func (r *Retry) over(base Retry) Retry {
 	if r.MaxAttempts != 0 {
 		base.MaxAttempts = r.MaxAttempts
 	}
-	if len(r.NonRetryable) > 0 {
+	if r.NonRetryable != nil {
 		base.NonRetryable = r.NonRetryable
 	}
 	return base
@@ -116,19 +116,19 @@ type stepSpec struct {
 	Queue        string   `json:"queue,omitempty"`
 }
 
-func resolvePolicy(step string, o *StepOptions, p Policies) (*stepSpec, error) {
-	if err := o.check(); err != nil {
-		return nil, err
+// ResolveStep gives the options that a step runs by: those that it declares,
+// with the policy that matches its name laid over them, and every default
+// filled in. All engines use it.
+func (o *Options) ResolveStep(step string, declared StepOptions) (StepOptions, error) {
+	if err := declared.check(); err != nil {
+		return StepOptions{}, err
 	}
-	retry := o.Retry.over(Retry{})
-	if conf, _, ok := p.Match(step); ok {
+	retry := declared.Retry.over(Retry{})
+	if conf, _, ok := o.Policies.Match(step); ok {
 		retry = conf.over(retry)
 	}
 	if retry.Initial == 0 {
 		retry.Initial = defaultInitial
-		if retry.Max != 0 && retry.Max < retry.Initial {
-			retry.Initial = retry.Max
-		}
 	}
 	if retry.Backoff == 0 {
 		retry.Backoff = defaultBackoff
@@ -136,19 +136,32 @@ func resolvePolicy(step string, o *StepOptions, p Policies) (*stepSpec, error) {
 	if retry.Max == 0 {
 		retry.Max = defaultMaxFactor * retry.Initial
 	}
-	s := &stepSpec{
-		Timeout: o.Timeout.Microseconds(), TotalTimeout: o.TotalTimeout.Microseconds(),
-		QueueTimeout: o.QueueTimeout.Microseconds(), Heartbeat: o.Heartbeat.Microseconds(),
-		Initial: retry.Initial.Microseconds(), Backoff: retry.Backoff, Max: retry.Max.Microseconds(),
-		MaxAttempts: retry.MaxAttempts, NonRetryable: retry.NonRetryable, AtMostOnce: o.AtMostOnce, Queue: o.Queue,
+	retry.Initial = min(retry.Initial, retry.Max) // they may come from two policies
+	if declared.AtMostOnce {
+		retry.MaxAttempts = 1
 	}
-	if s.Timeout == 0 {
-		s.Timeout = DefaultStepTimeout.Microseconds()
+	if declared.Timeout == 0 && declared.TotalTimeout == 0 {
+		declared.TotalTimeout = o.StepTimeout
 	}
-	if s.AtMostOnce {
-		s.MaxAttempts = 1
+	if declared.Timeout == 0 {
+		declared.Timeout = DefaultStepTimeout
 	}
-	return s, nil
+	declared.Retry = &retry
+	return declared, nil
+}
+
+// resolveStep is [Options.ResolveStep] in the form that is recorded.
+func (o *Options) resolveStep(step string, declared *StepOptions) (*stepSpec, error) {
+	r, err := o.ResolveStep(step, *declared)
+	if err != nil {
+		return nil, err
+	}
+	return &stepSpec{
+		Timeout: r.Timeout.Microseconds(), TotalTimeout: r.TotalTimeout.Microseconds(),
+		QueueTimeout: r.QueueTimeout.Microseconds(), Heartbeat: r.Heartbeat.Microseconds(),
+		Initial: r.Retry.Initial.Microseconds(), Backoff: r.Retry.Backoff, Max: r.Retry.Max.Microseconds(),
+		MaxAttempts: r.Retry.MaxAttempts, NonRetryable: r.Retry.NonRetryable, AtMostOnce: r.AtMostOnce, Queue: r.Queue,
+	}, nil
 }
 
 // verdict is what follows from a failed attempt.
