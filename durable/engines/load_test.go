@@ -1,0 +1,237 @@
+package engines_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/engines"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata and generated files")
+
+// archive is a txtar file: a comment, and files.
+type archive struct {
+	comment string
+	names   []string
+	files   map[string]string
+}
+
+func readArchive(t *testing.T, path string) *archive {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &archive{files: map[string]string{}}
+	into := &a.comment
+	text, name := "", ""
+	flush := func() {
+		if *into = text; name != "" {
+			a.files[name] = text
+		}
+		text = ""
+	}
+	for line := range strings.Lines(strings.ReplaceAll(string(b), "\r\n", "\n")) {
+		inner, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "-- ")
+		inner, is := strings.CutSuffix(inner, " --")
+		if !ok || !is {
+			text += line
+			continue
+		}
+		flush()
+		into, name = new(string), inner
+		a.names = append(a.names, name)
+	}
+	flush()
+	return a
+}
+
+func (a *archive) write(t *testing.T, path string) {
+	t.Helper()
+	var b bytes.Buffer
+	b.WriteString(a.comment)
+	for _, n := range a.names {
+		fmt.Fprintf(&b, "-- %s --\n%s", n, a.files[n])
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// own is a section that a program brings.
+type own struct {
+	Rate  float64        `yaml:"rate"`
+	Key   durable.Secret `yaml:"key"`
+	File  string         `yaml:"file" as:"path"`
+	Limit int            `yaml:"limit" as:"size"`
+	Every time.Duration  `yaml:"every"`
+	Mode  string         `yaml:"mode" enum:"fast,slow"`
+	Free  map[string]any `yaml:"free"`
+}
+
+// telemetry reads a part of otel only.
+type telemetry struct {
+	Enabled     bool    `yaml:"enabled"`
+	ServiceName string  `yaml:"service_name"`
+	SampleRate  float64 `yaml:"sample_rate"`
+	Exporters   []any   `yaml:"exporters"`
+}
+
+// TestLoad runs the stories of testdata/load. Their comment has the
+// environment (env NAME=value), the path (path FILE), the directory (dir NAME)
+// and sections that the program reads (section NAME).
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	stories, err := filepath.Glob("testdata/load/*.txtar")
+	if err != nil || len(stories) < 20 {
+		t.Fatalf("%d stories, %v", len(stories), err)
+	}
+	for _, story := range stories {
+		t.Run(strings.TrimSuffix(filepath.Base(story), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			a := readArchive(t, story)
+			dir := t.TempDir()
+			for name, text := range a.files {
+				path := filepath.Join(dir, filepath.FromSlash(name))
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := &engines.LoadOptions{Dir: dir, Env: []string{"HOME=" + filepath.Join(dir, "home")}, Sections: map[string]any{}}
+			path := ""
+			for line := range strings.Lines(a.comment) {
+				word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+				switch word {
+				case "env":
+					o.Env = append(o.Env, strings.ReplaceAll(rest, `\n`, "\n"))
+				case "path":
+					path = filepath.Join(dir, rest)
+				case "dir":
+					o.Dir = filepath.Join(dir, rest)
+				case "section":
+					switch rest {
+					case "otel":
+						o.Sections[rest] = &telemetry{}
+					default:
+						o.Sections[rest] = &own{}
+					}
+				}
+			}
+			got := tell(engines.Load(path, o))
+			for _, name := range sortedKeys(o.Sections) {
+				if !strings.HasPrefix(got, "error") {
+					got += dump(name, reflect.ValueOf(o.Sections[name]).Elem())
+				}
+			}
+			got = strings.ReplaceAll(got, dir, "$DIR")
+			if strings.Contains(got, "canary") {
+				t.Errorf("a secret is shown:\n%s", got)
+			}
+			if *update {
+				if !slices.Contains(a.names, "want") {
+					a.names = append(a.names, "want")
+				}
+				a.files["want"] = got
+				a.write(t, story)
+				return
+			}
+			if d := cmp.Diff(a.files["want"], got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func sortedKeys(m map[string]any) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// tell writes down what Load gave.
+func tell(c *engines.Config, err error) string {
+	if err != nil {
+		return "error\n" + err.Error() + "\n"
+	}
+	out := "loaded\n" + dump("", reflect.ValueOf(*c))
+	for _, w := range c.Warnings {
+		out += "warning " + w.String() + "\n"
+	}
+	return out
+}
+
+// dump writes what is set, a line each.
+func dump(path string, v reflect.Value) string {
+	if s, ok := v.Interface().(durable.Secret); ok {
+		if s.IsZero() {
+			return ""
+		}
+		return fmt.Sprintf("%s = %v of %d characters\n", path, s, len(s.Reveal()))
+	}
+	if v.IsZero() {
+		return ""
+	}
+	join := func(name string) string { return strings.TrimPrefix(path+"."+name, ".") }
+	var out string
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.Elem().IsZero() {
+			return path + " = the zero value\n"
+		}
+		return dump(path, v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			switch {
+			case !f.IsExported() || f.Name == "Warnings":
+			case opts == "inline":
+				out += dump(path, v.Field(i))
+			default:
+				if name == "" || name == "-" {
+					name = f.Name
+				}
+				out += dump(join(name), v.Field(i))
+			}
+		}
+	case reflect.Map:
+		var keys []string
+		for _, k := range v.MapKeys() {
+			keys = append(keys, k.String())
+		}
+		sort.Strings(keys)
+		for _, k := range keys {
+			out += dump(join(k), v.MapIndex(reflect.ValueOf(k)))
+		}
+	case reflect.Interface:
+		return fmt.Sprintf("%s = %#v\n", path, v.Interface())
+	case reflect.Slice:
+		for i := range v.Len() {
+			out += dump(fmt.Sprintf("%s[%d]", path, i), v.Index(i))
+		}
+		if v.Len() == 0 {
+			out = path + " = []\n"
+		}
+	default:
+		return fmt.Sprintf("%s = %v\n", path, v.Interface())
+	}
+	return out
+}
