@@ -29,7 +29,7 @@ type Config struct {
 	// Temporal is for the engine temporal.
 	Temporal Temporal `yaml:"temporal"`
 
-	// Modules name sets of definitions that the program has
+	// Modules are names of sets of definitions that the program has
 	// ([Options.Modules]) and this deployment uses.
 	Modules []string `yaml:"workflow_task_modules"`
 	// Policies are retry policies by step: its name, a dotted suffix of it, a
@@ -58,7 +58,7 @@ type Shared struct {
 	// new one, allow_duplicate_failed_only does unless it completed.
 	IDReusePolicy string `yaml:"id_reuse_policy" enum:"allow_duplicate,allow_duplicate_failed_only,reject_duplicate,terminate_if_running" default:"reject_duplicate"`
 	// CodecKey encrypts everything stored: 32 bytes, as 64 hexadecimal digits
-	// or in base64. Empty: nothing is encrypted.
+	// or in base64. Left out: nothing is encrypted.
 	CodecKey durable.Secret `yaml:"codec_key"`
 	// CodecOldKeys are keys of before, to read what they encrypted.
 	CodecOldKeys []durable.Secret `yaml:"codec_old_keys"`
@@ -98,7 +98,7 @@ type Local struct {
 type Temporal struct {
 	// Host is that of the server, or host:port.
 	Host string `yaml:"host" default:"localhost:7233"`
-	// Port is that of the server, where Host has none.
+	// Port is that of the server, where host has none.
 	Port int `yaml:"port" default:"7233"`
 	// Namespace is where the runs are.
 	Namespace string `yaml:"namespace" default:"default"`
@@ -106,9 +106,9 @@ type Temporal struct {
 	TaskQueue string `yaml:"task_queue" default:"mcp-agent"`
 	// Identity is what this process calls itself. Empty: process and host.
 	Identity string `yaml:"identity"`
-	// APIKey is for a server that asks for one; it switches TLS on.
+	// APIKey is for a server that asks for one; it turns TLS on.
 	APIKey durable.Secret `yaml:"api_key"`
-	// TLS is true, false, or its certificates. Nil: on if there is an APIKey.
+	// TLS is true, false, or its certificates. Left out: on if there is an api_key.
 	TLS *TLS `yaml:"tls"`
 	// RPCMetadata are headers of every call to the server.
 	RPCMetadata map[string]durable.Secret `yaml:"rpc_metadata"`
@@ -135,12 +135,12 @@ type Temporal struct {
 	// 0: as long as Close allows.
 	StopTimeout time.Duration `yaml:"stop_timeout_seconds"`
 
-	// ExternalStorage keeps large values out of the server. Nil: none.
+	// ExternalStorage keeps large values out of the server. Left out: none.
 	ExternalStorage *ExternalStorage `yaml:"external_storage"`
-	// Versioning makes the worker one version of a deployment. Nil: none.
+	// Versioning makes the worker one version of a deployment. Left out: none.
 	Versioning *Versioning `yaml:"versioning"`
 
-	// Modules are used on Temporal, beside [Config.Modules].
+	// Modules are used on Temporal, beside those of the top level.
 	Modules []string `yaml:"workflow_task_modules"`
 
 	Shared `yaml:",inline"`

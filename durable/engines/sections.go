@@ -455,9 +455,12 @@ type otlpExporter struct {
 }
 
 type keyedExporter struct {
+	// Console writes to standard error.
 	Console *consoleExporter `yaml:"console"`
-	File    *fileExporter    `yaml:"file"`
-	OTLP    *otlpExporter    `yaml:"otlp"`
+	// File writes to a file.
+	File *fileExporter `yaml:"file"`
+	// OTLP sends to a receiver.
+	OTLP *otlpExporter `yaml:"otlp"`
 }
 
 // UnmarshalYAML reads the three forms.
