@@ -18,7 +18,6 @@ import (
 
 	"go.temporal.io/server/common/resolver"
 	sqliteschema "go.temporal.io/server/schema/sqlite"
-	"google.golang.org/protobuf/types/known/durationpb"
 	driver "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -76,16 +75,7 @@ func (db *database) open(o *Options) (err error) {
 			return err
 		}
 	}
-	types, err := searchAttributes(o.SearchAttributes)
-	if err != nil {
-		return err
-	}
-	ns, err := sqliteschema.NewNamespaceConfig(clusterName, o.Namespace, false, types)
-	if err != nil {
-		return &OptionError{"SearchAttributes", fmt.Sprint(o.SearchAttributes), err}
-	}
-	ns.Detail.Config.Retention = durationpb.New(o.Retention)
-	return sqliteschema.CreateNamespaces(db.config, ns)
+	return db.makeNamespace(o)
 }
 
 // prepare makes the tables in an empty file, all or none of them, and refuses
@@ -149,6 +139,9 @@ func fileError(file string, err error) error {
 		case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
 			return fmt.Errorf("open %s: %w: %w", file, ErrNotOurs, err)
 		}
+	}
+	if _, ok := errors.AsType[*OptionError](err); ok {
+		return err
 	}
 	if file == "" {
 		file = "the database in memory"

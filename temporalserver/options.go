@@ -119,10 +119,15 @@ func searchAttributes(given map[string]string) (map[string]enumspb.IndexedValueT
 // server's own: for one process, for short timers, and with nothing sent home.
 func Defaults() map[string]any {
 	return map[string]any{
-		// A timer fires up to this much late, and each timer that is due sooner
-		// waits for it.
+		// A timer that is due within this time is put off to its end: a timer of
+		// 10 ms takes a second with the server's own setting, 1s.
 		dynamicconfig.TimerProcessorMaxTimeShift.Key().String(): "1ms",
-		dynamicconfig.TimerProcessorMaxPollRPS.Key().String():   1000,
+		// Each queue is read so many times a second at most, in each shard. There is
+		// one, so with the server's own 20 each step of each run waits for 50 ms.
+		dynamicconfig.TimerProcessorMaxPollRPS.Key().String():      1000,
+		dynamicconfig.TransferProcessorMaxPollRPS.Key().String():   1000,
+		dynamicconfig.VisibilityProcessorMaxPollRPS.Key().String(): 1000,
+		dynamicconfig.OutboundProcessorMaxPollRPS.Key().String():   1000,
 		// One process has no use for spreading a task queue.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key().String():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key().String(): 1,

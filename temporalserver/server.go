@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -80,9 +79,9 @@ type Options struct {
 type Server struct {
 	namespace string
 	address   string
-	server    temporal.Server
-	database  *database
-	ui        *ui // or nil
+	server    temporal.Server // or nil
+	database  *database       // or nil
+	ui        *ui             // or nil
 
 	close    sync.Once
 	closeErr error
@@ -94,6 +93,9 @@ func Start(ctx context.Context, options *Options) (*Server, error) {
 	o, err := options.complete()
 	if err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("start: %w", context.Cause(ctx))
 	}
 	if o.Port, err = checkPort(o.IP, o.Port); err != nil {
 		return nil, fmt.Errorf("listen for the frontend: %w", err)
@@ -110,17 +112,25 @@ func (s *Server) start(ctx context.Context, o *Options) (err error) {
 		return err
 	}
 	if o.UI {
-		if s.ui, err = openUI(o, s.address); err != nil {
+		if s.ui, err = openUI(o); err != nil {
 			return err
 		}
 	}
 	if s.server, err = build(o, s.database); err != nil {
 		return err
 	}
-	if err := within(ctx, s.server.Start); err != nil {
+	// It takes no context, and to leave it behind half started would be a panic
+	// later on. It takes half a second.
+	if err := s.server.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	return s.ready(ctx, o)
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	if o.UI {
+		return s.ui.serve(o, s.address)
+	}
+	return nil
 }
 
 // Addr is the address of the frontend, as host:port.
@@ -138,22 +148,21 @@ func (s *Server) UI() string {
 }
 
 // Close stops the server. It takes at most some fifteen seconds; if the server
-// has not stopped by then, Close says so, and what is left of it goes on in the
-// background. What was acknowledged is in the file, whether or not Close ran.
+// has not stopped by then, Close says so, and leaves it behind in this process. What was acknowledged is in the file, whether or not Close ran.
 func (s *Server) Close() error {
 	s.close.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
-		defer cancel()
 		var errs []error
 		if s.ui != nil {
 			errs = append(errs, s.ui.close())
 		}
+		stopped := true
 		if s.server != nil {
-			if err := within(ctx, s.server.Stop); err != nil {
+			if err := s.stop(); err != nil {
+				stopped = !errors.Is(err, errNotStopped)
 				errs = append(errs, fmt.Errorf("stop: %w", err))
 			}
 		}
-		if s.database != nil {
+		if s.database != nil && stopped {
 			errs = append(errs, s.database.close())
 		}
 		s.closeErr = errors.Join(errs...)
@@ -161,17 +170,19 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-var _ io.Closer = (*Server)(nil)
+var errNotStopped = fmt.Errorf("the server has not stopped after %v; its goroutines and its file are left behind", closeWithin)
 
-// within runs fn, and leaves it behind when the context ends: the server's own
-// Start and Stop take no context.
-func within(ctx context.Context, fn func() error) error {
+// stop stops the server, which takes no context, and leaves it behind when
+// that takes too long.
+func (s *Server) stop() error {
 	done := make(chan error, 1)
-	go func() { done <- fn() }()
+	go func() { done <- s.server.Stop() }()
+	timeout := time.NewTimer(closeWithin)
+	defer timeout.Stop()
 	select {
 	case err := <-done:
 		return err
-	case <-ctx.Done():
-		return fmt.Errorf("not done in time: %w", context.Cause(ctx))
+	case <-timeout.C:
+		return errNotStopped
 	}
 }

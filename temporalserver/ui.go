@@ -25,13 +25,15 @@ import (
 // ui serves the web interface. It is put together from the parts of Temporal's
 // own server for it, because that one ends the process when its port is taken.
 type ui struct {
-	url    string
-	server *http.Server
-	conn   *grpc.ClientConn
-	served chan error
+	url      string
+	listener net.Listener
+	conn     *grpc.ClientConn // nil until it serves
+	server   *http.Server
+	served   chan error
 }
 
-func openUI(o *Options, frontend string) (*ui, error) {
+// openUI takes the port.
+func openUI(o *Options) (*ui, error) {
 	port, err := checkPort(o.IP, o.UIPort)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the web interface: %w", err)
@@ -41,18 +43,24 @@ func openUI(o *Options, frontend string) (*ui, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the web interface: %w", err)
 	}
-	u := &ui{url: "http://" + address, served: make(chan error, 1)}
+	return &ui{url: "http://" + address, listener: listener}, nil
+}
+
+// serve begins to serve. The frontend has to listen by now: a connection that
+// is refused is not tried again for a second.
+func (u *ui) serve(o *Options, frontend string) error {
 	handler, err := u.handler(o, frontend)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("web interface: %w", err), listener.Close())
+		return fmt.Errorf("web interface: %w", err)
 	}
 	u.server = &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}
-	go func() { u.served <- u.server.Serve(listener) }()
-	return u, nil
+	u.served = make(chan error, 1)
+	go func() { u.served <- u.server.Serve(u.listener) }()
+	return nil
 }
 
 func (u *ui) handler(o *Options, frontend string) (http.Handler, error) {
@@ -89,16 +97,23 @@ func (u *ui) handler(o *Options, frontend string) (http.Handler, error) {
 	forward := []api.Middleware{headers.WithForwardHeaders([]string{"Caller-Type"})}
 	calls.Match([]string{"GET", "POST", "PUT", "PATCH", "DELETE"}, "/*", api.TemporalAPIHandler(c, forward, u.conn))
 	if err := route.SetUIRoutes(e, "", files); err != nil {
-		return nil, errors.Join(err, u.conn.Close())
+		return nil, err
 	}
 	route.SetRenderRoute(e, "")
 	return e, nil
 }
 
 func (u *ui) close() error {
-	err := errors.Join(u.server.Close(), u.conn.Close())
-	if served := <-u.served; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
+	var errs []error
+	if u.conn != nil {
+		errs = append(errs, u.conn.Close())
 	}
-	return err
+	if u.server == nil {
+		return errors.Join(append(errs, u.listener.Close())...)
+	}
+	errs = append(errs, u.server.Close())
+	if err := <-u.served; !errors.Is(err, http.ErrServerClosed) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

@@ -30,6 +30,9 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
+// silent is above what is logged.
+const silent = slog.LevelError + 4
+
 // ready is the line on standard output.
 type ready struct {
 	Address   string `json:"address"`
@@ -68,9 +71,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		o.DynamicConfig[key] = value
 		return nil
 	})
-	level := slog.LevelError
-	quiet := flags.Bool("quiet", false, "log nothing")
-	flags.TextVar(&level, "log-level", slog.LevelError, "DEBUG, INFO, WARN or ERROR")
+	level := silent
+	flags.TextVar(&level, "log-level", level, "DEBUG, INFO, WARN or ERROR; ERROR+4 is above them all. Warnings are normal at the start, errors at the end")
 	withParent := flags.Bool("exit-with-parent", false, "end when standard input is closed: the parent holds the other end of the pipe")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -84,9 +86,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if *uiPort >= 0 {
 		o.UI, o.UIPort = true, *uiPort
 	}
-	if !*quiet {
-		o.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
-	}
+	o.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
