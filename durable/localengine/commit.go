@@ -162,6 +162,8 @@ type hooks struct {
 	// its being taken away, do so this rarely: virtual time is full of polls.
 	// The log is not grown ahead.
 	quiet time.Duration
+	// grown is the fsync of the log when it is grown ahead; nil: of the file.
+	grown func(*os.File) error
 }
 
 var errGaveUp = errors.New("withdrawn")

@@ -3,6 +3,7 @@ package localengine
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -11,6 +12,16 @@ import (
 // NewStore makes or opens a file as its owner, without the lock. commit is
 // called before each COMMIT; its error is taken for that of COMMIT.
 func NewStore(path string, commit func(ops int) error) (journal.Store, error) {
+	return newStore(path, hooks{commit: commit})
+}
+
+// NewStoreGrowing is NewStore with an fsync of its own for the log when it is
+// grown ahead.
+func NewStoreGrowing(path string, fsync func(*os.File) error) (journal.Store, error) {
+	return newStore(path, hooks{grown: fsync})
+}
+
+func newStore(path string, h hooks) (journal.Store, error) {
 	path, err := clean(path)
 	if err != nil {
 		return nil, err
@@ -28,7 +39,7 @@ func NewStore(path string, commit func(ops int) error) (journal.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.claim(self(), hooks{commit: commit}); err != nil {
+	if err := s.claim(self(), h); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

@@ -31,6 +31,7 @@ type keeper struct {
 	path    string
 	gate    *sync.Mutex // of the committer
 	fatal   func(error) // ends writing for good
+	grown   func(*os.File) error
 	c       *conn
 	pages   int // written since the start of the log; of the committer's goroutine
 	counted int
@@ -46,7 +47,10 @@ func newKeeper(path string, gate *sync.Mutex, fatal func(error), h hooks) (*keep
 		return nil, err
 	}
 	ctx, quit := context.WithCancel(context.Background())
-	k := &keeper{path: path, gate: gate, fatal: fatal, c: c, due: make(chan struct{}, 1), quit: quit, done: make(chan struct{})}
+	k := &keeper{path: path, gate: gate, fatal: fatal, grown: h.grown, c: c, due: make(chan struct{}, 1), quit: quit, done: make(chan struct{})}
+	if k.grown == nil {
+		k.grown = (*os.File).Sync
+	}
 	go k.run(ctx, h.quiet > 0) // stop waits for it
 	return k, nil
 }
@@ -156,7 +160,7 @@ func (k *keeper) grow(ctx context.Context) error {
 			if fi, err = f.Stat(); err == nil {
 				_, err = f.WriteAt(zeros, fi.Size())
 			}
-			if serr := f.Sync(); serr != nil {
+			if serr := k.grown(f); serr != nil {
 				k.fatal(fmt.Errorf("fsync: %w", serr)) // before the gate opens
 				err = serr
 			}

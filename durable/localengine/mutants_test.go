@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +32,32 @@ func TestTheLogIsGrownAhead(t *testing.T) {
 		fi, err := os.Stat(path + "-wal")
 		return err == nil && fi.Size() >= 8<<20
 	})
+}
+
+// An fsync that fails while the log is grown ends writing: what is in the log
+// may never reach the disk.
+func TestFailedSyncOfALogThatGrows(t *testing.T) {
+	t.Parallel()
+	var tries atomic.Int32
+	st, err := localengine.NewStoreGrowing(filepath.Join(t.TempDir(), "a.db"), func(*os.File) error {
+		tries.Add(1)
+		return syscall.EIO
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRun(1, "a")
+	start(t, st, r)
+	waitFor(t, "Health to say that writing has ended", func() bool { return errors.Is(st.Health(), localengine.ErrDead) })
+	if err := st.Commit(t.Context(), &journal.Tx{Writes: []journal.Write{{Run: next(r)}}}); !errors.Is(err, localengine.ErrDead) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("Commit = %v, want ErrDead", err)
+	}
+	if err := st.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if n := tries.Load(); n != 1 {
+		t.Errorf("%d tries after one that failed", n-1)
+	}
 }
 
 // held is a store whose flushes can be held, and the sizes of these.
