@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 	"github.com/mcpagent/mcpagent/durable/localengine"
 	"github.com/mcpagent/mcpagent/internal/powercut"
@@ -89,7 +90,8 @@ func (h *held) put(ctx context.Context, t *testing.T, rid int64, size int) <-cha
 	return done
 }
 
-// A flush does not grow without bounds, however much waits.
+// A flush does not grow without bounds, however much waits; but what is larger
+// than that goes by itself.
 func TestAFlushIsBounded(t *testing.T) {
 	t.Parallel()
 	h := newHeld(t)
@@ -99,7 +101,8 @@ func TestAFlushIsBounded(t *testing.T) {
 	for i := range int64(4) {
 		all = append(all, h.put(t.Context(), t, i+2, 9<<20))
 	}
-	waitFor(t, "all to wait", func() bool { return localengine.Waiting(h.Store) == 4 })
+	all = append(all, h.put(t.Context(), t, 6, 17<<20))
+	waitFor(t, "all to wait", func() bool { return localengine.Waiting(h.Store) == 5 })
 	h.mu.Unlock()
 	for _, done := range all {
 		if err := <-done; err != nil {
@@ -226,6 +229,65 @@ func TestWhatCannotBeLookedForIsNotGone(t *testing.T) {
 	}
 	if err := localengine.SameFile(path+"-gone", ident, "the file"); !errors.Is(err, localengine.ErrFenced) || !strings.Contains(err.Error(), "the file was removed") {
 		t.Errorf("a file that is gone: %v", err)
+	}
+}
+
+// What a client asked for and was at work when the owner ended is answered by
+// the next owner.
+func TestARequestGoesOnToTheNextOwner(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.db")
+	goes := durable.NewSignal[int]("goes")
+	upd := durable.NewUpdate[int, int]("u")
+	wf := durable.NewWorkflow("wf", func(ctx context.Context, _ int) (int, error) {
+		done := false
+		if err := upd.Handle(ctx, func(ctx context.Context, n int) (int, error) {
+			more, err := goes.Receive(ctx)
+			done = true
+			return n + more, err
+		}, nil); err != nil {
+			return 0, err
+		}
+		return 0, durable.Await(ctx, func() bool { return done })
+	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{goes, upd}})
+	first, err := localengine.Open(t.Context(), path, nil, wf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := localengine.Open(t.Context(), path, nil, wf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := second.Close(context.Background()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}()
+	if _, err := wf.Start(t.Context(), first, 0, &durable.StartOptions{ID: "r"}); err != nil {
+		t.Fatal(err)
+	}
+	r := second.Run("r", "")
+	type answer struct {
+		n   int
+		err error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		n, err := upd.Send(t.Context(), r, 1, nil)
+		answered <- answer{n, err}
+	}()
+	waitFor(t, "the update to be at work", func() bool {
+		d, err := r.Describe(t.Context())
+		return err == nil && slices.ContainsFunc(d.Waiting, func(w durable.Wait) bool { return w.Kind == "signal" })
+	})
+	if err := first.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := goes.Send(t.Context(), r, 41, nil); err != nil {
+		t.Fatal(err)
+	}
+	if a := <-answered; a.n != 42 || a.err != nil {
+		t.Errorf("the update was answered with %d, %v", a.n, a.err)
 	}
 }
 

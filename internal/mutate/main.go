@@ -65,13 +65,14 @@ var suites = []suite{
 type result struct {
 	File   string
 	Line   int
+	In     string // the function
 	Change string
 	Code   string // of the line
 	Killed string // suite that noticed; empty: none did
 	Why    string `json:",omitempty"` // written by hand: why nobody can notice, or that somebody should
 }
 
-func (r result) key() string { return r.File + "\x00" + r.Change + "\x00" + r.Code }
+func (r result) key() string { return r.File + "\x00" + r.In + "\x00" + r.Change + "\x00" + r.Code }
 
 func main() {
 	n := flag.Int("n", 100, "how many mutants")
@@ -212,7 +213,7 @@ func (m *mutator) sorted() []result {
 func (m *mutator) one(s *site) error {
 	r := s.result()
 	if r.Killed = strings.TrimSpace(m.try(s)); r.Killed == "" {
-		fmt.Printf("survived  %s:%d  %s  in  %s\n", r.File, r.Line, r.Change, r.Code)
+		fmt.Printf("survived  %s:%d (%s)  %s  in  %s\n", r.File, r.Line, r.In, r.Change, r.Code)
 	}
 	return m.note(r)
 }
@@ -284,7 +285,7 @@ func (m *mutator) print() {
 			by[strings.TrimSuffix(r.Killed, late)]++
 		}
 		if r.Killed == "" {
-			fmt.Printf("%s:%d  %s  in  %s\n", r.File, r.Line, r.Change, r.Code)
+			fmt.Printf("%s:%d (%s)  %s  in  %s\n", r.File, r.Line, r.In, r.Change, r.Code)
 			if r.Why != "" {
 				fmt.Printf("\t%s\n", r.Why)
 				by["why"]++

@@ -18,6 +18,7 @@ type site struct {
 	n             int
 	file          string
 	line          int
+	in            string // the function
 	change, code  string
 	from, to      int // of the piece
 	before, after string
@@ -31,7 +32,7 @@ func (s *site) hangs() bool {
 }
 
 func (s *site) result() result {
-	return result{File: filepath.ToSlash(s.file), Line: s.line, Change: s.change, Code: s.code}
+	return result{File: filepath.ToSlash(s.file), Line: s.line, In: s.in, Change: s.change, Code: s.code}
 }
 
 // source is a file and the places in it.
@@ -85,14 +86,21 @@ func (f *source) find(n *int) error {
 	if err != nil {
 		return err
 	}
+	in := ""
+	seen := map[string]int{}
 	at := func(p token.Pos) int { return fset.Position(p).Offset }
 	text := func(x ast.Node) string { return f.text[at(x.Pos()):at(x.End())] }
 	add := func(x ast.Node, change, before, after string) {
 		*n++
 		line := fset.Position(x.Pos()).Line
 		id := fmt.Sprintf("mutantOn(%d)", *n)
+		code, in := strings.TrimSpace(f.lines[line-1]), in
+		same := in + "\x00" + change + "\x00" + code
+		if seen[same]++; seen[same] > 1 {
+			in += fmt.Sprintf(" #%d", seen[same]) // of those that look alike
+		}
 		f.sites = append(f.sites, &site{
-			n: *n, file: f.name, line: line, change: change, code: strings.TrimSpace(f.lines[line-1]), from: at(x.Pos()), to: at(x.End()),
+			n: *n, file: f.name, line: line, in: in, change: change, code: code, from: at(x.Pos()), to: at(x.End()),
 			before: strings.ReplaceAll(before, "ON", id), after: strings.ReplaceAll(after, "ON", id),
 		})
 	}
@@ -153,6 +161,10 @@ func (f *source) find(n *int) error {
 		fn, ok := d.(*ast.FuncDecl)
 		if !ok || fn.Body == nil {
 			continue
+		}
+		in = fn.Name.Name
+		if fn.Recv != nil {
+			in = strings.TrimPrefix(text(fn.Recv.List[0].Type), "*") + "." + in
 		}
 		if fn.Type.Results == nil && len(fn.Body.List) > 1 {
 			add(fn.Body.List[0], "return at the start of "+fn.Name.Name, "if ON { return }; ", "")
