@@ -46,6 +46,8 @@ type attempt struct {
 	mark bool                  // that it is sent is noted
 	tell func(json.RawMessage) // on a cluster: passes the details of heartbeats on
 
+	queued time.Duration // it waited for a place
+
 	mu      sync.Mutex // guards what follows
 	cancel  context.CancelCauseFunc
 	stop    error           // why it should stop

@@ -185,8 +185,8 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) task 
 	ex.atWork.Add(1)
 	a.info.Started, a.info.Trace = time.Now(), e.cfg.Trace
 	row := e.rowNow()
-	e.observe(row, Observation{Kind: "step.started", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt})
-	return a.run(ex.propagate(ex.life, e.cfg, headersOf(oc.call, e.cfg)), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) task {
+	e.observe(row, Observation{Kind: "step.started", At: a.info.Started, Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Took: a.queued})
+	return a.run(a.place(ex.propagate(ex.life, e.cfg, headersOf(oc.call, e.cfg))), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) task {
 		defer ex.steps.Done()
 		ex.atWork.Add(-1)
 		<-ex.slots
@@ -196,7 +196,7 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) task 
 			}
 		}
 		if ex.opts.Observer != nil {
-			o := Observation{Kind: "step.ended", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Took: time.Since(a.info.Started)}
+			o := Observation{Kind: "step.ended", Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Since: a.info.Started, Took: time.Since(a.info.Started)}
 			if err != nil {
 				o.Err = toError(err)
 			}
@@ -256,7 +256,10 @@ func (ex *executor) place(oc *openCall, a *attempt) error {
 	default:
 	}
 	ex.queued.Add(1)
-	defer ex.queued.Add(-1)
+	defer func(since time.Time) {
+		ex.queued.Add(-1)
+		a.queued = time.Since(since)
+	}(time.Now())
 	var late <-chan time.Time
 	if q := time.Duration(oc.spec.QueueTimeout) * time.Microsecond; q > 0 && oc.attempt == 1 {
 		t := time.NewTimer(time.Until(time.UnixMicro(oc.at).Add(q)))
@@ -453,6 +456,9 @@ func (ex *executor) recover(ctx context.Context) error {
 		e.fill(row, open, pend)
 		all, opens = append(all, e), append(opens, open)
 		unfinished[row.RID] = true
+		if len(row.Paused) > 0 {
+			ex.paused.Add(1)
+		}
 	}
 	ex.unfinished = len(all)
 	if err := ex.countDeaths(all, opens); err != nil {

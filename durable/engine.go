@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,7 +19,8 @@ type Engine struct {
 	defs *Definitions
 	prop []Propagator
 	// reuse is the policy of starts that name none.
-	reuse ReusePolicy
+	reuse  ReusePolicy
+	tracer Tracer
 }
 
 // NewEngine makes the front of a backend. For the engines of this module.
@@ -26,6 +28,7 @@ func NewEngine(b Backend, defs *Definitions, o *Options) *Engine {
 	e := &Engine{b: b, defs: defs}
 	if o != nil {
 		e.prop, e.reuse = o.Propagators, o.Reuse
+		e.tracer, _ = o.Observer.(Tracer)
 	}
 	return e
 }
@@ -64,6 +67,9 @@ func (e *Engine) do(ctx context.Context, req *Request) (*Reply, error) {
 		return nil, fmt.Errorf("%s: %w", req.Op, ErrNoEngine)
 	}
 	req.Actor, req.Trace = ActorOf(ctx), TraceOf(ctx)
+	if e.tracer != nil {
+		req.Trace = cmp.Or(e.tracer.Caller(ctx), req.Trace)
+	}
 	if req.ID == "" && !req.Reads() && req.Op != opQuery && req.Op != OpHealth {
 		req.ID = newUUID()
 	}
@@ -219,6 +225,7 @@ type Health struct {
 	Role    string `json:"role"`           // executor, or client of another process
 	Running int    `json:"running"`        // unfinished runs
 	Awake   int    `json:"awake"`          // of these, in memory
+	Paused  int    `json:"paused"`         // of these, by somebody
 	Blocked int    `json:"blocked"`        // of these, with a problem
 	Steps   int    `json:"steps"`          // at work
 	Queued  int    `json:"queued"`         // steps that wait for a place

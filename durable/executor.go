@@ -35,6 +35,9 @@ type executor struct {
 	plans  sync.Map   // schedule id → *plan
 	timers *timers
 	pace   pace.Pace // of tests
+	tracer Tracer    // the observer, if it is one
+
+	content bool // the observer wants inputs and results
 
 	life     context.Context // ends when the executor stops
 	end      context.CancelCauseFunc
@@ -46,6 +49,7 @@ type executor struct {
 	slots    chan struct{}               // places for steps
 	atWork   atomic.Int64
 	queued   atomic.Int64
+	paused   atomic.Int64
 	pool     sync.WaitGroup // goroutines that loops and steps run on
 	idle     chan task      // to one that has nothing to do
 	idlers   atomic.Int64
@@ -97,6 +101,7 @@ type entry struct {
 	writing  sync.Mutex                  // held for each commit of the run; guards accused
 	accused  bool                        // the stored row has what the watchdog found, e.row has not
 	detached atomic.Pointer[journal.Run] // how it was ended while its code did not come back
+	ended    atomic.Bool                 // the observer knows of its end
 	turning  atomic.Int64                // since when code runs, UnixMicro; 0: it does not
 }
 
@@ -162,6 +167,10 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	}
 	if ex.opts.Logger != nil {
 		ex.log = ex.opts.Logger
+	}
+	ex.tracer, _ = ex.opts.Observer.(Tracer)
+	if o, ok := ex.opts.Observer.(ContentObserver); ok {
+		ex.content = o.WantsContent()
 	}
 	ex.slots = make(chan struct{}, ex.opts.maxSteps())
 	ex.idle = make(chan task)
@@ -547,6 +556,9 @@ func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, *Problem) {
 				evs[j] = &c
 			}
 			r.replay(ent, evs)
+			if ex.opts.Observer != nil {
+				r.standing = r.stands(ent, evs, func(ev *journal.Event) *journal.Event { return ev }, nil)
+			}
 			if p := r.problem; p != nil {
 				if p.Kind == "mismatch" {
 					p.Text += " (" + r.place() + ")"
@@ -631,19 +643,6 @@ func (e *entry) write(tx *journal.Tx) error {
 		e.accused = false
 	}
 	return err
-}
-
-// observe tells the observer something about a run; row is how it stands.
-func (e *entry) observe(row *journal.Run, o Observation) {
-	seen := e.ex.opts.Observer
-	if seen == nil || e.ex.host != nil && e.ex.host.c.Replaying() {
-		return
-	}
-	o.WorkflowID, o.RunID, o.Workflow, o.Owner, o.Trace = row.WorkflowID, row.RunID, row.Name, row.Owner, e.cfg.Trace
-	if o.At.IsZero() {
-		o.At = microTime(e.ex.now())
-	}
-	seen.Observe(o)
 }
 
 // leftBehind keeps count of a step that was given up but goes on.

@@ -139,12 +139,13 @@ func (e *entry) over(r *run, rest []*incoming) {
 	ex := e.ex
 	row := e.row
 	ex.drop(e)
+	at := microTime(row.Closed)
 	for id, c := range e.open {
 		if c.call.Kind == kindChild && ex.host == nil {
 			ex.orphan(row, c)
 		}
 		e.forget(id)
-		e.observe(row, Observation{Kind: "wait.ended", Call: id})
+		e.waited(row, c, id, Observation{At: at, Dropped: true})
 	}
 	for id, ins := range e.asking {
 		for _, in := range ins {
@@ -155,8 +156,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 	e.deadline.stop()
 	e.starting.stop()
 	e.putAway()
-	state := State(row.State)
-	e.observe(row, Observation{Kind: "run.ended", State: state, Err: fromFailure(row.Failure)})
+	e.observeEnd(row)
 	if h := ex.host; h != nil {
 		for _, in := range rest {
 			if in.ev != nil && (in.ev.Kind == journal.Signaled || in.ev.Kind == journal.Canceled) && h.next != nil {
@@ -318,7 +318,7 @@ func (ex *executor) startChild(e *entry, oc *openCall) {
 	}
 	row, err := ex.childRow(parent, oc.call.ID)
 	if err != nil {
-		row, err = ex.newChild(parent, oc, in)
+		row, err = ex.newChild(e, parent, oc, in)
 	}
 	if err != nil {
 		ex.deliver(e, &incoming{ev: &journal.Event{Kind: journal.Done, Call: oc.call.ID, Failure: toFailure(toError(err))}})
@@ -357,7 +357,7 @@ func (ex *executor) unreadable(e *entry, oc *openCall, err error) {
 	}})
 }
 
-func (ex *executor) newChild(parent *journal.Run, oc *openCall, in json.RawMessage) (*journal.Run, error) {
+func (ex *executor) newChild(e *entry, parent *journal.Run, oc *openCall, in json.RawMessage) (*journal.Run, error) {
 	var spec childSpec
 	_ = json.Unmarshal(oc.call.Options, &spec)
 	pcfg := configOf(parent)
@@ -370,7 +370,7 @@ func (ex *executor) newChild(parent *journal.Run, oc *openCall, in json.RawMessa
 	start := newRunSpec{
 		name: oc.call.Name, id: id, input: in, tags: spec.Tags, timeout: spec.Timeout, owner: parent.Owner,
 		parent: parent, call: oc.call.ID, scope: oc.call.Key, reuse: ReuseAllow,
-		cfg: runConfig{ParentClose: spec.ParentClose, Trace: pcfg.Trace, Headers: headers, Parent: &ref},
+		cfg: runConfig{ParentClose: spec.ParentClose, Trace: e.trace(parent, oc.call.ID), Headers: headers, Parent: &ref},
 	}
 	row, existing, err := ex.create(start)
 	if err == nil && existing && !State(row.State).Done() && slices.Contains(pcfg.Before, row.Parent) {
@@ -444,7 +444,7 @@ func (ex *executor) sendOut(e *entry, oc *openCall) {
 		return
 	}
 	req := &Request{Op: opSignal, ID: cmp.Or(spec.ID, effectKey(row.Scope, oc.call.ID)), Ref: spec.To, Name: oc.call.Name, Payload: in,
-		Actor: Actor{Name: "workflow " + row.WorkflowID, Owner: row.Owner}}
+		Actor: Actor{Name: "workflow " + row.WorkflowID, Owner: row.Owner}, Trace: e.trace(row, oc.call.ID)}
 	if oc.call.Kind == kindStop {
 		req.Op, req.Name, req.Reason = opCancel, "", spec.Reason
 	}

@@ -611,7 +611,7 @@ func (ex *executor) putBlob(ctx context.Context, req *Request) (*Reply, error) {
 }
 
 func (ex *executor) health() *Reply {
-	h := &Health{OK: true, Role: "executor", Steps: int(ex.atWork.Load()), Queued: int(ex.queued.Load())}
+	h := &Health{OK: true, Role: "executor", Steps: int(ex.atWork.Load()), Queued: int(ex.queued.Load()), Paused: int(ex.paused.Load())}
 	ex.mu.Lock()
 	h.Running = ex.unfinished
 	h.Awake = ex.awake.n + ex.busy.n

@@ -75,33 +75,6 @@ type Codec interface {
 	Decode(stored []byte) ([]byte, error)
 }
 
-// Observer sees what happens, for telemetry, limits and budgets. Observe is
-// called after the fact is on disk, once, and never in a replay; it must be
-// quick and safe for concurrent use.
-type Observer interface {
-	Observe(Observation)
-}
-
-// Observation is one thing that happened.
-type Observation struct {
-	Kind       string // run.started, run.ended, turn, step.started, step.ended, wait.started, wait.ended, problem, drift, woken
-	At         time.Time
-	WorkflowID string
-	RunID      string
-	Workflow   string
-	Owner      string
-	Name       string // step, timer, child workflow, question
-	Call       string
-	Wait       string // wait.*: the kind of call
-	Attempt    int
-	State      State         // run.ended
-	Err        *Error        // step.ended, run.ended
-	Took       time.Duration // step.ended; woken: the replay
-	Turns      int           // woken: turns replayed
-	Trace      string        // W3C traceparent that the run was started with
-	Replaying  bool          // always false on the engines of this module; true is possible only for woken
-}
-
 func (o *Options) maxPayload() int {
 	if o.Portable {
 		return min(o.maxBlob(), PortablePayload)
@@ -201,7 +174,8 @@ func WithTrace(ctx context.Context, traceparent string) context.Context {
 }
 
 // TraceOf gives the traceparent of the context: the caller's, or in a run or
-// step the one that the run was started with.
+// step the one that the run was started with. With a [Tracer], it is in a step
+// that of the attempt.
 func TraceOf(ctx context.Context) string {
 	t, _ := ctx.Value(traceKey{}).(string)
 	return t

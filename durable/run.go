@@ -81,6 +81,7 @@ type run struct {
 	asks          int              // updates accepted
 	ends          map[string]int64 // next offsets of streams, nil until needed
 	turns         int
+	standing      []standing // kept for the observer only
 }
 
 // runConfig is what a run was started with and keeps. Times are microseconds.
@@ -582,5 +583,6 @@ func (r *run) logLater(h slog.Handler, rec slog.Record) {
 	if r.replaying || r.turn == nil {
 		return
 	}
-	r.turn.after = append(r.turn.after, func() { _ = h.Handle(context.Background(), rec) })
+	ctx := r.logContext()
+	r.turn.after = append(r.turn.after, func() { _ = h.Handle(ctx, rec) })
 }

@@ -229,6 +229,9 @@ func Logger(ctx context.Context) *slog.Logger {
 		if a.ent != nil {
 			l = a.ent.ex.log
 		}
+		if a.ent != nil && a.ent.ex.tracer != nil {
+			l = slog.New(placed{l.Handler(), a})
+		}
 		return l.With("workflow_id", a.info.WorkflowID, "run_id", a.info.RunID, "step", a.info.Step, "call", a.info.Call, "attempt", a.info.Attempt)
 	}
 	if r := peek(ctx, "Logger"); r != nil {
@@ -257,6 +260,22 @@ func (h runHandler) WithAttrs(a []slog.Attr) slog.Handler {
 	return runHandler{h.Handler.WithAttrs(a), h.r}
 }
 func (h runHandler) WithGroup(n string) slog.Handler { return runHandler{h.Handler.WithGroup(n), h.r} }
+
+// placed gives log lines of a step its context, for the span in it.
+type placed struct {
+	slog.Handler
+	ctx context.Context
+}
+
+func (h placed) Handle(ctx context.Context, rec slog.Record) error {
+	if ctx.Value(envKey{}) == nil {
+		ctx = h.ctx
+	}
+	return h.Handler.Handle(ctx, rec)
+}
+
+func (h placed) WithAttrs(a []slog.Attr) slog.Handler { return placed{h.Handler.WithAttrs(a), h.ctx} }
+func (h placed) WithGroup(n string) slog.Handler      { return placed{h.Handler.WithGroup(n), h.ctx} }
 
 // RunInfo is what a workflow may know about its run.
 type RunInfo struct {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -286,16 +287,24 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 		return
 	}
 	e.setRow(&row)
+	// The parent close policies of the children that are left are applied
+	// with the end.
+	left := func(id string) bool {
+		c := e.open[id]
+		return ended && c != nil && c.call.Kind == kindChild && !c.over
+	}
+	if ex.opts.Observer != nil {
+		e.report(r, t, left)
+	}
 	e.pend = nil
 	r.row = &row
 	r.turns++
 	r.again = nil
 	r.turn = nil
 	for _, id := range closed {
-		if c := e.open[id]; ended && c != nil && c.call.Kind == kindChild && !c.over {
-			continue // its parent close policy is applied below
+		if !left(id) {
+			e.forget(id)
 		}
-		e.forget(id)
 	}
 	for _, ev := range t.entry.Events {
 		if c := e.open[ev.Call]; c != nil && ev.Kind == journal.Running {
@@ -318,9 +327,6 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			in.answer(a.reply, nil)
 		}
 		delete(e.asking, a.id)
-	}
-	if ex.opts.Observer != nil {
-		e.report(t)
 	}
 	if ended {
 		e.over(r, rest)
@@ -369,31 +375,17 @@ func (e *entry) closing(t *turn, on bool) []string {
 	return out
 }
 
-// report tells the observer about a turn.
-func (e *entry) report(t *turn) {
-	for _, ev := range t.entry.Events {
-		switch ev.Kind {
-		case journal.Started:
-			e.observe(e.row, Observation{Kind: "run.started"})
-		case journal.Done, journal.Fired:
-			e.observe(e.row, Observation{Kind: "wait.ended", Call: ev.Call, Err: fromFailure(ev.Failure)})
-		}
-	}
-	for _, id := range t.entry.Closed {
-		e.observe(e.row, Observation{Kind: "wait.ended", Call: id})
-	}
-	for _, c := range t.entry.Calls {
-		if !c.Settled() {
-			e.observe(e.row, Observation{Kind: "wait.started", Call: c.ID, Wait: c.Kind, Name: c.Name})
-		}
-	}
-	e.observe(e.row, Observation{Kind: "turn", Turns: int(e.row.Turns)})
-}
-
 func (e *entry) setRow(row *journal.Run) {
 	e.mu.Lock()
+	was := cmp.Or(e.row, row)
 	e.row = row
 	e.mu.Unlock()
+	switch before, now := len(was.Paused) > 0, len(row.Paused) > 0; {
+	case now && !before:
+		e.ex.paused.Add(1)
+	case before && !now:
+		e.ex.paused.Add(-1)
+	}
 }
 
 // oldest is the journal row from which recovery has to read: the oldest with
@@ -568,7 +560,7 @@ func (e *entry) block(p *Problem, ins []*incoming) {
 	if had.Text != p.Text {
 		ex.log.Error("run is blocked", "run_id", row.RunID, "workflow", row.Name, "kind", p.Kind, "problem", p.Text)
 	}
-	e.observe(&row, Observation{Kind: "problem", Call: p.Call, Err: &Error{Type: p.Kind, Message: p.Text}})
+	e.observe(&row, Observation{Kind: "problem", Call: p.Call, Attempt: p.Tries, Err: &Error{Type: p.Kind, Message: p.Text}})
 	if p.Kind == "panic" {
 		// What made the code panic may pass.
 		wait := time.Second << min(p.Tries-1, 8)

@@ -135,6 +135,7 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	}
 	e.detached.Store(row) // e.row is the loop's
 	e.accused = false
+	e.observeEnd(row)
 	ex.drop(e)
 	ex.plannedEnded(e.cfg)
 	if row.Parent != 0 {

@@ -58,6 +58,7 @@ func openBackend(ctx context.Context, path string, o Options, defs *durable.Defi
 	if b.st, err = openStore(path); err != nil {
 		return nil, err
 	}
+	b.st.seen = o.Engine.Observer
 	if b.watch, err = newWatcher(path); err != nil {
 		return nil, err
 	}

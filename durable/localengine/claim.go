@@ -34,7 +34,7 @@ func (s *store) claim(o Owner, h hooks) (err error) {
 	if err != nil {
 		return explain(s.path, err)
 	}
-	w := &committer{path: s.path, intact: s.intact, c: c, hooks: h, known: map[int64]*journal.Run{}, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	w := &committer{path: s.path, seen: s.seen, intact: s.intact, c: c, hooks: h, known: map[int64]*journal.Run{}, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(explain(s.path, err), c.close())

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
@@ -77,6 +78,7 @@ type committer struct {
 	known   map[int64]*journal.Run // some of the unfinished runs, as they are in the file
 	one     [1]*op                 // the batch of a caller
 	hooks   hooks
+	seen    durable.Observer
 
 	keeper *keeper
 	gate   sync.Mutex // held in each flush, and for the last stretch of a checkpoint
@@ -319,6 +321,9 @@ func (w *committer) settled(batch []*op, n int, start, end time.Time) {
 	w.release(n == 1 && left == 0)
 	for _, o := range batch {
 		close(o.done)
+	}
+	if w.seen != nil {
+		w.seen.Observe(durable.Observation{Kind: "flush", At: end, Since: start, Took: end.Sub(start), Count: n})
 	}
 }
 

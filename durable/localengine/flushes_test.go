@@ -198,3 +198,55 @@ func TestFlushesOfAThousandResults(t *testing.T) {
 		t.Errorf("%d flushes for %d results, want 20 at most", flushes, n)
 	}
 }
+
+// flushEyes adds up what an observer is told about flushes.
+type flushEyes struct {
+	mu      sync.Mutex
+	flushes int64
+	ops     int
+	bad     []durable.Observation
+}
+
+func (f *flushEyes) Observe(o durable.Observation) {
+	if o.Kind != "flush" {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flushes++
+	f.ops += o.Count
+	if o.Count < 1 || o.Took <= 0 || o.At.Sub(o.Since) != o.Took || o.RunID != "" {
+		f.bad = append(f.bad, o)
+	}
+}
+
+// The observer hears of each group of commits, and how many share it.
+func TestObserverSeesFlushes(t *testing.T) {
+	t.Parallel()
+	eyes := &flushEyes{}
+	step := durable.NewStep("step", func(_ context.Context, i int) (int, error) { return i, nil }, nil)
+	wf := durable.NewWorkflow("wf", func(ctx context.Context, i int) (int, error) { return step.Do(ctx, i) }, nil)
+	c := count(t, durable.Options{Observer: eyes}, wf, step)
+	var all sync.WaitGroup
+	for i := range 32 {
+		all.Go(func() {
+			r, err := wf.Start(t.Context(), c.e, i, nil)
+			if err == nil {
+				_, err = wf.Result(t.Context(), r)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if err := c.e.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	eyes.mu.Lock()
+	defer eyes.mu.Unlock()
+	// A start, the first turn and the last turn are an operation each.
+	if groups := c.groups.Load(); eyes.flushes != groups || eyes.ops < 3*32 || len(eyes.bad) > 0 {
+		t.Errorf("saw %d flushes with %d operations, of %d groups; odd: %+v", eyes.flushes, eyes.ops, groups, eyes.bad)
+	}
+}

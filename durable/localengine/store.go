@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
 )
 
@@ -21,6 +22,7 @@ type store struct {
 	files []openFile // as they were opened
 	pool  chan *conn // of readers
 	conns int        // in the pool or lent
+	seen  durable.Observer
 
 	mu     sync.Mutex
 	w      *committer // nil until claimed
