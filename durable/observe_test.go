@@ -274,3 +274,18 @@ func TestHealthCountsPausedRuns(t *testing.T) {
 		paused(0)
 	})
 }
+
+// A child whose outcome ends its parent was reported as ended twice.
+func TestObserverSeesTheEndOfAChildOnce(t *testing.T) {
+	g := &guide{}
+	scenarioWith(t, func(o *durable.Options) { g = &guide{}; o.Observer = g }, func(t *testing.T, open func(...durable.Definer) *durable.Engine) {
+		kid := durable.NewWorkflow("kid", func(ctx context.Context, _ none) (int, error) { return 1, nil }, nil)
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) { return kid.Run(ctx, none{}) }, nil)
+		e := open(wf, kid)
+		must[int](t)(wf.Result(t.Context(), must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))))
+		synctest.Wait()
+		if got := g.seen("wait.ended", func(o durable.Observation) string { return fmt.Sprint(o.Name, " ", o.Dropped) }); !slices.Equal(got, []string{"kid false"}) {
+			t.Errorf("ends of waits: %q", got)
+		}
+	})
+}

@@ -291,7 +291,9 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 	// with the end.
 	left := func(id string) bool {
 		c := e.open[id]
-		return ended && c != nil && c.call.Kind == kindChild && !c.over
+		return ended && c != nil && c.call.Kind == kindChild && !c.over && !slices.ContainsFunc(t.entry.Events, func(ev *journal.Event) bool {
+			return ev.Kind == journal.Done && ev.Call == id
+		})
 	}
 	if ex.opts.Observer != nil {
 		e.report(r, t, left)
