@@ -1,0 +1,96 @@
+// Command pause_resume is a workflow that waits until somebody resumes it,
+// from this process or from another one; where nobody does within a minute, it
+// fails with SignalTimeout. Kill it and start it again: it goes on waiting.
+//
+//	go run ./examples/pause_resume                             # starts it, and waits for its end
+//	go run ./examples/pause_resume -resume pause-1 -by alex    # from another terminal
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/localengine"
+)
+
+// Resume is the payload of the signal.
+type Resume struct {
+	ApprovedBy string `json:"approved_by"`
+}
+
+var (
+	errSignalTimeout = durable.NewErrorType("SignalTimeout")
+
+	resume      = durable.NewSignal[Resume]("resume")
+	pauseResume = durable.NewWorkflow("pause_resume", waitForResume, &durable.WorkflowOptions{Accepts: []durable.Accepted{resume}})
+)
+
+func waitForResume(ctx context.Context, message string) (string, error) {
+	r, err := resume.ReceiveTimeout(ctx, time.Minute)
+	if errors.Is(err, durable.ErrTimeout) {
+		return "", errSignalTimeout.New("nobody sent the signal resume within a minute")
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("resumed by %s: %s", r.ApprovedBy, message), nil
+}
+
+func main() {
+	db := flag.String("db", "pause_resume.db", "keep the runs in `FILE`; with :memory:, Enter resumes")
+	id := flag.String("id", "pause-1", "start the run `ID`, or go on with it")
+	to := flag.String("resume", "", "resume the run `ID`")
+	by := flag.String("by", "somebody", "`NAME` of who resumes it")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *db, *id, *to, *by); err != nil {
+		fmt.Fprintln(os.Stderr, "pause_resume:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, db, id, to, by string) (err error) {
+	eng, err := localengine.Open(ctx, db, nil, pauseResume)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, eng.Close(context.WithoutCancel(ctx))) }()
+	if to != "" {
+		return resume.Send(ctx, eng.Run(to, ""), Resume{by}, nil)
+	}
+	r, err := pauseResume.Start(ctx, eng, "hello", &durable.StartOptions{ID: id, Reuse: durable.ReuseAllow})
+	if err != nil {
+		return err
+	}
+	if db == ":memory:" {
+		fmt.Println(id, "waits for a minute: press Enter to resume it")
+		go onEnter(func() error { return resume.Send(ctx, r, Resume{by}, nil) })
+	} else {
+		fmt.Println(id, "waits for a minute: go run ./examples/pause_resume -resume", id)
+	}
+	out, err := pauseResume.Result(ctx, r)
+	if err == nil {
+		fmt.Println(out)
+	}
+	return err
+}
+
+// onEnter does something when Enter is pressed.
+func onEnter(do func() error) {
+	_, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err == nil {
+		err = do()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		fmt.Fprintln(os.Stderr, "pause_resume:", err)
+	}
+}
