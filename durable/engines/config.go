@@ -3,7 +3,6 @@ package engines
 import (
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,7 +96,7 @@ type Local struct {
 // Temporal are the settings of the engine temporal.
 type Temporal struct {
 	// Host is that of the server, or host:port.
-	Host string `yaml:"host" default:"localhost:7233"`
+	Host string `yaml:"host" default:"127.0.0.1:7233"`
 	// Port is that of the server, where host has none.
 	Port int `yaml:"port" default:"7233"`
 	// Namespace is where the runs are.
@@ -113,7 +112,10 @@ type Temporal struct {
 	// RPCMetadata are headers of every call to the server.
 	RPCMetadata map[string]durable.Secret `yaml:"rpc_metadata"`
 
-	// MaxConcurrentActivities is how many steps this worker has at work. 0: 1,000.
+	// ConnectTimeout is how long Open tries to reach the server. 0: 10 s.
+	ConnectTimeout time.Duration `yaml:"connect_timeout_seconds"`
+
+	// MaxConcurrentActivities is how many steps this worker has at work. 0: the SDK's, 1,000.
 	MaxConcurrentActivities int `yaml:"max_concurrent_activities"`
 	// MaxConcurrentWorkflowTasks is how many turns of runs this worker makes
 	// at once. 0: the SDK's.
@@ -132,10 +134,10 @@ type Temporal struct {
 	// queue. 0: no limit.
 	MaxTaskQueueActivitiesPerSecond float64 `yaml:"max_task_queue_activities_per_second"`
 	// StopTimeout is how long steps at work may go on when the worker stops.
-	// 0: as long as Close allows.
+	// 0: 10 s.
 	StopTimeout time.Duration `yaml:"stop_timeout_seconds"`
 
-	// ExternalStorage keeps large values out of the server. Left out: none.
+	// ExternalStorage keeps content out of the server. Left out: none.
 	ExternalStorage *ExternalStorage `yaml:"external_storage"`
 	// Versioning makes the worker one version of a deployment. Left out: none.
 	Versioning *Versioning `yaml:"versioning"`
@@ -182,10 +184,11 @@ func (t *TLS) UnmarshalYAML(unmarshal func(any) error) error {
 
 // ExternalStorage is a directory that all processes of a program share.
 type ExternalStorage struct {
-	// Directory is where large values are kept.
+	// Directory is where content is kept that runs put aside as blobs.
 	Directory string `yaml:"directory" as:"path"`
-	// Threshold is the size above which a value goes there.
-	Threshold int `yaml:"threshold" as:"size" default:"256KB"`
+	// Threshold is the size above which other values go there too. The engine
+	// keeps values in the history, and refuses one.
+	Threshold int `yaml:"threshold" as:"size"`
 }
 
 // Versioning is a worker's place in a deployment: [Temporal's worker
@@ -208,7 +211,7 @@ func (t *Temporal) HostPort() string {
 	}
 	host, port := t.split()
 	if host == "" {
-		host = "localhost"
+		host = "127.0.0.1"
 	}
 	if port == "" {
 		port = "7233"
@@ -282,11 +285,15 @@ func (c *Config) check() Problems {
 	t := &c.Temporal
 	shared("temporal", &t.Shared)
 	span("temporal.stop_timeout_seconds", t.StopTimeout)
+	span("temporal.connect_timeout_seconds", t.ConnectTimeout)
 	for key, n := range map[string]int{
 		"max_concurrent_activities": t.MaxConcurrentActivities, "max_concurrent_workflow_tasks": t.MaxConcurrentWorkflowTasks,
 		"max_activity_pollers": t.MaxActivityPollers, "max_workflow_task_pollers": t.MaxWorkflowTaskPollers,
 	} {
 		whole("temporal."+key, n)
+		if n == 1 && strings.Contains(key, "workflow_task") {
+			bad("temporal."+key, "the SDK needs 2 or more")
+		}
 	}
 	for key, f := range map[string]float64{
 		"max_activities_per_second": t.MaxActivitiesPerSecond, "max_task_queue_activities_per_second": t.MaxTaskQueueActivitiesPerSecond,
@@ -300,12 +307,14 @@ func (c *Config) check() Problems {
 		if (s.Cert == "") != s.Key.IsZero() && c.pending["temporal"] == nil {
 			bad("temporal.tls", "cert and key belong together")
 		}
-		if s.Off && !t.APIKey.IsZero() && !t.loopback() {
-			bad("temporal.tls", "api_key would be sent to %s in the clear: leave tls out, or write true", t.HostPort())
+		if s.Off && !t.APIKey.IsZero() {
+			bad("temporal.tls", "api_key would be sent in the clear: leave tls out, or write true")
 		}
 	}
 	if s := t.ExternalStorage; s != nil {
-		whole("temporal.external_storage.threshold", s.Threshold)
+		if s.Threshold != 0 {
+			bad("temporal.external_storage.threshold", "%v: values stay in the history; what is large is put into a blob by the workflow", durable.ErrUnsupported)
+		}
 		if s.Directory == "" && c.pending["temporal"] == nil {
 			bad("temporal.external_storage", "directory is missing: where are the values to be kept?")
 		}
@@ -350,12 +359,6 @@ func (c *Config) checkAddress(bad func(key, format string, args ...any)) {
 	}
 }
 
-func (t *Temporal) loopback() bool {
-	host, _ := t.split()
-	ip := net.ParseIP(host)
-	return host == "" || host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 // reuse is the policy as durable has it.
 func (s *Shared) reuse() (durable.ReusePolicy, error) {
 	switch s.IDReusePolicy {
@@ -380,12 +383,4 @@ func (s *Shared) codec() (durable.Codec, error) {
 		return nil, nil
 	}
 	return durable.NewAESCodec(append([]durable.Secret{s.CodecKey}, s.CodecOldKeys...)...)
-}
-
-// pemText is what a PEM setting holds, read if it is a path.
-func pemText(s string) ([]byte, error) {
-	if s == "" || strings.Contains(s, "-----BEGIN ") {
-		return []byte(s), nil
-	}
-	return os.ReadFile(s)
 }

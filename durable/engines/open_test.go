@@ -351,14 +351,16 @@ func TestOpenChecksWhatIsSetInGo(t *testing.T) {
 	_, err := engines.Open(t.Context(), &engines.Config{
 		Engine: "redis", Modules: []string{"x"},
 		Local:    engines.Local{MaxSteps: -1, Shared: engines.Shared{CodecOldKeys: []durable.Secret{durable.NewSecret(canary)}}},
-		Temporal: engines.Temporal{Port: 70000, TLS: &engines.TLS{Off: true}, APIKey: durable.NewSecret(canary), Host: "far"},
+		Temporal: engines.Temporal{Port: 70000, MaxConcurrentWorkflowTasks: 1, MaxWorkflowTaskPollers: 1, TLS: &engines.TLS{Off: true}, APIKey: durable.NewSecret(canary), Host: "far"},
 		Policies: durable.Policies{"a*b": {}},
 	}, &engines.Options{Client: true})
 	const want = `execution_engine: want asyncio, memory, local or temporal, not "redis"
 local.codec_key: codec_old_keys are there, and no codec_key to encrypt with
 local.max_steps: it can't be negative
+temporal.max_concurrent_workflow_tasks: the SDK needs 2 or more
+temporal.max_workflow_task_pollers: the SDK needs 2 or more
 temporal.port: a port is a number from 1 to 65535, not 70000
-temporal.tls: api_key would be sent to far:70000 in the clear: leave tls out, or write true
+temporal.tls: api_key would be sent in the clear: leave tls out, or write true
 workflow_task_modules[0]: the module x is not compiled into this program; it has none (Options.Modules)
 workflow_task_retry_policies.a*b: a star stands at the end of a pattern, or alone`
 	var problems engines.Problems

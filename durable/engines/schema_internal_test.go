@@ -106,21 +106,21 @@ func (m *maker) schema(t *testing.T, typ reflect.Type, tag reflect.StructTag, pa
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{m.schema(t, reflect.TypeFor[bool](), "", path), m.object(t, typ, path)}}
 	case typ == reflect.TypeFor[exporter]():
 		name := &jsonschema.Schema{Enum: []any{"console", "file", "otlp"}}
-		any := []*jsonschema.Schema{name}
+		forms := []*jsonschema.Schema{name}
 		keyed := m.object(t, reflect.TypeFor[keyedExporter](), path)
 		keyed.Types, keyed.Type = nil, "object"
 		keyed.MinProperties, keyed.MaxProperties = ptr(1), ptr(1)
-		any = append(any, keyed)
-		for kind, of := range map[string]reflect.Type{"console": reflect.TypeFor[consoleExporter](), "file": reflect.TypeFor[fileExporter](), "otlp": reflect.TypeFor[otlpExporter]()} {
+		forms = append(forms, keyed)
+		for i, of := range []reflect.Type{reflect.TypeFor[consoleExporter](), reflect.TypeFor[fileExporter](), reflect.TypeFor[otlpExporter]()} {
+			kind := name.Enum[i]
 			typed := m.object(t, of, path)
 			typed.Types, typed.Type = nil, "object"
-			typed.Properties["type"] = &jsonschema.Schema{Const: ptr[any2](kind)}
+			typed.Properties["type"] = &jsonschema.Schema{Const: &kind}
 			typed.PropertyOrder = append([]string{"type"}, typed.PropertyOrder...)
 			typed.Required = []string{"type"}
-			any = append(any, typed)
+			forms = append(forms, typed)
 		}
-		slices.SortFunc(any[2:], func(a, b *jsonschema.Schema) int { return len(a.Properties) - len(b.Properties) })
-		return &jsonschema.Schema{AnyOf: any}
+		return &jsonschema.Schema{AnyOf: forms}
 	case typ == reflect.TypeFor[envItem]():
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
 			{Type: "string", MinLength: ptr(1)},
@@ -164,9 +164,6 @@ func (m *maker) schema(t *testing.T, typ reflect.Type, tag reflect.StructTag, pa
 	t.Fatalf("%s: no schema for %v", path, typ)
 	return nil
 }
-
-// any2 is any, as jsonschema wants a pointer to it.
-type any2 = any
 
 func ptr[T any](v T) *T { return &v }
 
