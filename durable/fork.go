@@ -80,10 +80,12 @@ func (ex *executor) fork(req *Request) (*Reply, error) {
 	if id == "" {
 		id = was.WorkflowID + "/fork-" + newUUID()
 	}
-	unlock := ex.lockID(id, key)
-	defer unlock()
-	if had, err := ex.st.FindKey(key); err == nil {
-		return &Reply{Ref: refOf(had), Existing: true}, nil
+	if ex.host == nil {
+		unlock := ex.lockID(id, key)
+		defer unlock()
+		if had, err := ex.st.FindKey(key); err == nil {
+			return &Reply{Ref: refOf(had), Existing: true}, nil
+		}
 	}
 	rows, err := ex.st.Rows(was.Last, 0)
 	if err != nil {
@@ -136,6 +138,9 @@ func (ex *executor) fork(req *Request) (*Reply, error) {
 	next.Chain, next.Scope = next.RunID, effectKey(id, next.RunID)
 	if cfg.Timeout > 0 {
 		next.Deadline = now + cfg.Timeout
+	}
+	if ex.host != nil {
+		return forked(next, cfg, seed, first)
 	}
 	ex.mu.Lock()
 	next.RID = ex.nextRID

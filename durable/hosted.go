@@ -398,6 +398,36 @@ func (h *Hosted) Carry() (input journal.Payload, carry []byte, err error) {
 	return e.Events[0].Payload, carry, err
 }
 
+// Forked is a fork of a run that a cluster is to start.
+type Forked struct {
+	WorkflowID string          `json:"workflow_id"`
+	Workflow   string          `json:"workflow"`
+	Input      journal.Payload `json:"input"`
+	Meta       StartMeta       `json:"meta"`
+	Carry      json.RawMessage `json:"carry"`
+}
+
+// forked is the answer of a run on a cluster to who wants to fork it.
+func forked(next *journal.Run, cfg runConfig, seed, first *journal.Entry) (*Reply, error) {
+	f := &Forked{WorkflowID: next.WorkflowID, Workflow: next.Name, Input: first.Events[0].Payload}
+	f.Meta = StartMeta{Owner: next.Owner, Digest: next.Digest, Key: next.Key, Memo: next.Memo, Timeout: time.Duration(cfg.Timeout) * time.Microsecond}
+	if len(next.Tags) > 0 {
+		_ = json.Unmarshal(next.Tags, &f.Meta.Tags)
+	}
+	c := carryForm{Config: cfg, Scope: next.Scope, Owner: next.Owner, Tags: next.Tags, Memo: next.Memo, Ends: next.Deadline}
+	var err error
+	if c.Seed, err = carried(journal.KindSeed, seed); err != nil {
+		return nil, err
+	}
+	if more := (&journal.Entry{At: first.At, Events: first.Events[1:]}); len(more.Events) > 0 {
+		if c.More, err = carried(journal.KindEvent, more); err != nil {
+			return nil, err
+		}
+	}
+	f.Carry = jsonOf(c)
+	return &Reply{Data: jsonOf(f)}, nil
+}
+
 // open applies what was carried over to the beginning of a run.
 func (f *carryForm) open(row *journal.Run, cfg *runConfig, first *journal.Entry, w *journal.Write) error {
 	*cfg = f.Config
@@ -620,4 +650,35 @@ func OpenJSON(c Codec, v json.RawMessage) (json.RawMessage, error) { return open
 // SortQuestions puts the oldest first.
 func SortQuestions(qs []*QuestionInfo) {
 	slices.SortStableFunc(qs, func(a, b *QuestionInfo) int { return a.Created.Compare(b.Created) })
+}
+
+// CheckSchedule refuses a schedule that no engine would take.
+func (h *Host) CheckSchedule(req *Request) *Reply {
+	if req.Schedule == nil {
+		return refuse(ErrBadInput, Ref{}, "schedule %q: it has no definition", req.Name)
+	}
+	return h.proto.checkSchedule(req)
+}
+
+// SealJSON makes the stored form of a value inside a record.
+func SealJSON(c Codec, v json.RawMessage) (json.RawMessage, error) {
+	if c == nil || v == nil {
+		return v, nil
+	}
+	b, err := c.Encode(v)
+	if err != nil {
+		return nil, err
+	}
+	return jsonOf(b), nil
+}
+
+// SortSchedules puts them into the order of their ids.
+func SortSchedules(ss []*ScheduleInfo) {
+	slices.SortFunc(ss, func(a, b *ScheduleInfo) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// AtMostOnce reads it from the recorded options of a step's call.
+func AtMostOnce(options json.RawMessage) bool {
+	var s stepSpec
+	return json.Unmarshal(options, &s) == nil && s.AtMostOnce
 }

@@ -374,8 +374,8 @@ func (ex *executor) schedule(req *Request) (*Reply, error) {
 	if req.Op == opSchedule && req.Schedule == nil {
 		return refuse(ErrBadInput, Ref{}, "schedule %q: it has no definition", req.Name), nil
 	}
-	if req.Op == opSchedule && req.Reason == "create" {
-		if no := checkScheduleID(req.Name); no != nil {
+	if req.Op == opSchedule {
+		if no := ex.checkSchedule(req); no != nil {
 			return no, nil
 		}
 	}
@@ -407,16 +407,6 @@ func (ex *executor) schedule(req *Request) (*Reply, error) {
 		ts, err := spec.times()
 		if err != nil {
 			return refuse(ErrBadInput, Ref{}, "schedule %q: %v", req.Name, err), nil
-		}
-		def := ex.defs.wfs[spec.Workflow]
-		if def == nil {
-			return refuse(ErrNotDefined, Ref{}, "schedule %q: workflow %q is not defined", req.Name, spec.Workflow), nil
-		}
-		if err := def.check(spec.Input); err != nil {
-			return refuse(ErrBadInput, Ref{}, "schedule %q: the input of workflow %q: %v", req.Name, spec.Workflow, err), nil
-		}
-		if err := ex.checkSize(len(spec.Input), "the input of schedule", spec.ID); err != nil {
-			return refuse(ErrTooLarge, Ref{}, "%v", err), nil
 		}
 		if had == nil {
 			row.ID, row.Owner, row.Key, row.Created = spec.ID, req.Actor.Owner, req.ID, now
@@ -457,6 +447,30 @@ func (ex *executor) schedule(req *Request) (*Reply, error) {
 		return nil, fmt.Errorf("%s %q: %w", req.Op, req.Name, err)
 	}
 	return &Reply{Name: req.Name}, nil
+}
+
+// checkSchedule looks whether a schedule can be what it is to be.
+func (ex *executor) checkSchedule(req *Request) *Reply {
+	if req.Reason == "create" {
+		if no := checkScheduleID(req.Name); no != nil {
+			return no
+		}
+	}
+	spec := req.Schedule
+	if _, err := spec.times(); err != nil {
+		return refuse(ErrBadInput, Ref{}, "schedule %q: %v", req.Name, err)
+	}
+	def := ex.defs.wfs[spec.Workflow]
+	if def == nil {
+		return refuse(ErrNotDefined, Ref{}, "schedule %q: workflow %q is not defined", req.Name, spec.Workflow)
+	}
+	if err := def.check(spec.Input); err != nil {
+		return refuse(ErrBadInput, Ref{}, "schedule %q: the input of workflow %q: %v", req.Name, spec.Workflow, err)
+	}
+	if err := ex.checkSize(len(spec.Input), "the input of schedule", req.Name); err != nil {
+		return refuse(ErrTooLarge, Ref{}, "%v", err)
+	}
+	return nil
 }
 
 func checkScheduleID(id string) *Reply {

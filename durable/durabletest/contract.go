@@ -230,7 +230,7 @@ func play(e Engine, m Mode, s Scenario, place, bubble string, shared *worker) (o
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	t := &T{Env: env, ctx: ctx, place: place, bubble: bubble}
+	t := &T{Env: env, ctx: ctx, place: place, bubble: bubble, lacks: e.Lacks}
 	t.host = &local{e: e, m: m, place: place}
 	if e.Client != nil {
 		env.notes = ledgerAt(place)

@@ -27,6 +27,7 @@ type T struct {
 	host   host
 	play   *Play
 	place  string
+	lacks  map[Ability]string
 	bubble string // empty: real time
 	side   sync.WaitGroup
 
@@ -144,6 +145,10 @@ func (t *T) Kill() {
 	}
 	t.open(t.versions)
 }
+
+// Can reports whether the engine has an ability that a scenario needs only in
+// part.
+func (t *T) Can(a Ability) bool { return t.lacks[a] == "" }
 
 // Of is a run as the engine that is open now knows it.
 func (t *T) Of(r *durable.Run) *durable.Run { return t.Engine.Run(r.WorkflowID, r.RunID) }

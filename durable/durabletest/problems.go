@@ -341,7 +341,7 @@ var recoveries = []Scenario{
 		Name:  "recovery/poison",
 		Row:   "Poison",
 		Rule:  "A step at work at three deaths in a row becomes a problem instead of a fourth one; other runs go on; resume tries it again.",
-		Needs: []Ability{Killing},
+		Needs: []Ability{Killing, Poison},
 		New: func(env *Env) *Play {
 			step := durable.NewStep("step", func(ctx context.Context, _ none) (string, error) {
 				env.Note("ran")

@@ -288,7 +288,11 @@ var retries = []Scenario{
 				t.OK("wait for the step", t.Wait(t.Context(), "ran", 1))
 				t.Pass(1)
 				t.OK("cancel", r.Cancel(t.Context(), ""))
-				result(t, wf, r, "BUSY")
+				if t.Can(LastError) {
+					result(t, wf, r, "BUSY")
+				} else {
+					result(t, wf, r, "canceled")
+				}
 				t.Pass(5)
 				t.Equal("how often the step ran", t.Count("ran"), 1)
 			}}
@@ -438,7 +442,7 @@ var retries = []Scenario{
 						noted = noted || n.Kind == "dropped" && n.Call == "0/1" && n.Attempt == 1
 					}
 				}
-				t.Equal("the history tells of the late result", noted, true)
+				t.Equal("the history tells of the late result", noted, t.Can(Notes))
 			}}
 		},
 	},

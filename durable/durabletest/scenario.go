@@ -29,6 +29,19 @@ type Ability string
 const (
 	// Killing is that the engine's process can be made to die.
 	Killing Ability = "killing"
+	// Newest is that lists come newest first, whatever has become of the runs.
+	Newest Ability = "newest first"
+	// AnyID is that workflow ids may have any characters but controls.
+	AnyID Ability = "any id"
+	// Notes is that the history has facts beside the code: when an attempt
+	// was sent, that its result came too late.
+	Notes Ability = "notes"
+	// LastError is that a step which is cancelled between two attempts ends
+	// with what the last attempt failed with.
+	LastError Ability = "last error"
+	// Poison is that a step which ends its process again and again is kept from
+	// that.
+	Poison Ability = "poison"
 )
 
 // Play is a program and those who use it.

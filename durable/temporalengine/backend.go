@@ -29,10 +29,28 @@ func (h *shared) Do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 		return durable.ErrorReply(req.Ref, err), nil
 	}
 	rep, err := h.do(ctx, req)
+	// Requests carry their ids, so that they may be sent again.
+	for wait, end := 20*time.Millisecond, time.Now().Add(patience); err != nil && passing(err) && ctx.Err() == nil && time.Now().Before(end); wait = min(2*wait, time.Second) {
+		if sleep(ctx, wait) == nil {
+			rep, err = h.do(ctx, req)
+		}
+	}
 	if err != nil {
 		return h.explain(ctx, req, err)
 	}
 	return rep, nil
+}
+
+// patience is how long a request is tried again while the cluster is busy or
+// can't be reached.
+const patience = 30 * time.Second
+
+// passing reports whether an error of the cluster may pass by itself.
+func passing(err error) bool {
+	var busy *serviceerror.ResourceExhausted
+	var away *serviceerror.Unavailable
+	var unclear *serviceerror.DeadlineExceeded
+	return errors.As(err, &busy) || errors.As(err, &away) || errors.As(err, &unclear) && !strings.Contains(err.Error(), "worker")
 }
 
 func (h *shared) do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
@@ -79,6 +97,14 @@ func (h *shared) do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 		}
 		plain, err := h.host.Unseal(stored)
 		return &durable.Reply{Name: req.Name, Data: plain}, err
+	case durable.OpSchedule, durable.OpUnschedule, durable.OpTrigger, durable.OpHoldSchedule:
+		return h.schedule(ctx, req)
+	case durable.OpSchedules:
+		return h.schedules(ctx, req)
+	case durable.OpFork:
+		return h.fork(ctx, req)
+	case durable.OpReset:
+		return h.reset(ctx, req)
 	case durable.OpHealth:
 		return h.health(ctx)
 	}
@@ -92,7 +118,10 @@ func (h *shared) explain(ctx context.Context, req *durable.Request, err error) (
 	}
 	var nobody *serviceerror.NotFound
 	var space *serviceerror.NamespaceNotFound
+	var bad *serviceerror.InvalidArgument
 	switch {
+	case errors.As(err, &bad) && strings.Contains(err.Error(), "Invalid RunId"):
+		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
 	case errors.As(err, &space):
 		return nil, fmt.Errorf("%s: namespace %q is not on this cluster: %w", req.Op, h.space, err)
 	case errors.As(err, &nobody):
@@ -130,6 +159,9 @@ func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Repl
 	if o.ID == "" && o.Key != "" {
 		// The key is the id: that is what Temporal keeps apart.
 		s.ID = req.Name + "-" + durable.BlobDigest([]byte(s.Meta.Key))[:32]
+	}
+	if i := strings.IndexFunc(s.ID, func(c rune) bool { return c < ' ' || c > '~' }); i >= 0 {
+		return durable.Refuse(durable.ErrBadInput, durable.Ref{}, "start workflow %q: the id %q has characters beyond ASCII, which Temporal's clients cannot send", req.Name, s.ID), nil
 	}
 	stored, err := h.host.Seal(s.Input)
 	if err != nil {
@@ -254,7 +286,18 @@ func (h *shared) aim(ctx context.Context, req *durable.Request) (durable.Ref, st
 		return req.Ref, "", durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
 	}
 	w := info.GetWorkflowExecutionInfo()
-	if stateOf(w.GetStatus()) == durable.Continued {
+	switch s := stateOf(w.GetStatus()); {
+	case s.Done() && s != durable.Continued:
+		if req.Op == durable.OpQuery {
+			break
+		}
+		if s != durable.Terminated && s != durable.TimedOut && req.ID != "" && (req.Op == durable.OpSignal || req.Op == durable.OpUpdate) {
+			// It may have had the same before: then the answer is the same.
+			rep, err := h.ask(ctx, refOf(info), req)
+			return refOf(info), "", rep, err
+		}
+		return refOf(info), "", h.gone(ctx, req), nil
+	case s == durable.Continued:
 		newest, err := h.look(ctx, durable.Ref{WorkflowID: req.Ref.WorkflowID})
 		if err == nil && newest.GetWorkflowExecutionInfo().GetFirstRunId() == w.GetFirstRunId() {
 			return refOf(newest), w.GetType().GetName(), nil, nil
@@ -421,7 +464,15 @@ func (h *shared) settle(ctx context.Context, req *durable.Request) (*durable.Rep
 	if !mine(info, req.Actor) {
 		return durable.Refuse(durable.ErrNotFound, req.Ref, "%s %q: not found", req.Op, req.Name), nil
 	}
-	if stateOf(info.GetWorkflowExecutionInfo().GetStatus()).Done() {
+	if newest, err := h.look(ctx, durable.Ref{WorkflowID: ref.WorkflowID}); err == nil && newest.GetWorkflowExecutionInfo().GetFirstRunId() == info.GetWorkflowExecutionInfo().GetFirstRunId() {
+		// The id has the run that the question was first asked in; the run may
+		// have been reset, or continued.
+		info, ref = newest, refOf(newest)
+	}
+	switch s := stateOf(info.GetWorkflowExecutionInfo().GetStatus()); {
+	case s == durable.Terminated, s == durable.TimedOut:
+		return durable.Refuse(durable.ErrFinished, ref, "%q is no longer open: run %v has ended (%s)", req.Name, ref, s), nil
+	case s.Done():
 		// It says how the question stood at the end.
 		return h.ask(ctx, ref, req)
 	}
@@ -456,39 +507,59 @@ func (h *shared) read(ctx context.Context, req *durable.Request) (*durable.Reply
 	return h.ask(ctx, refOf(info), req)
 }
 
-// ask asks the run by a query: its code answers, from a replay if it is not
-// awake.
+// ask asks the run: by a query, which its code answers on a worker, from a
+// replay if it is not awake. Where no worker can, this process looks itself.
 func (h *shared) ask(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
-	var out *workflowservice.QueryWorkflowResponse
-	var err error
-	for wait := 10 * time.Millisecond; ; wait *= 2 {
-		out, err = h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
-			Namespace: h.space, Execution: execution(ref),
-			Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(plainJSON(req))},
-		})
-		// Before its first turn is recorded a run has no handlers.
-		if err == nil || wait > time.Second || !strings.Contains(err.Error(), "unknown queryType") {
-			break
+	info, err := h.look(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	p := h.problem(ctx, info)
+	if p == nil {
+		rep, err := h.askWorker(ctx, ref, req)
+		if err == nil || ctx.Err() != nil {
+			return rep, err
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if info, lerr := h.look(ctx, ref); lerr == nil {
+			p = h.problem(ctx, info)
+		}
+		if p == nil && !errors.Is(err, durable.ErrNoWorker) {
 			return nil, err
 		}
 	}
-	if err != nil {
-		var failed *serviceerror.QueryFailed
-		var notReady *serviceerror.WorkflowNotReady
-		if errors.As(err, &failed) || errors.As(err, &notReady) {
-			if info, lerr := h.look(ctx, ref); lerr == nil {
-				if p := h.problem(ctx, info); p != nil {
-					b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
-					return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, Problem: p}}, nil
-				}
-			}
-		}
-		return nil, h.worked(ctx, err)
+	rep, err := h.askHere(ctx, ref, req)
+	if err != nil && p != nil {
+		b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
+		return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, Problem: p}}, nil
 	}
-	rep := &durable.Reply{}
-	return rep, unmarshal(first(out.GetQueryResult()), rep)
+	return rep, err
+}
+
+// workerPatience is how long a query waits for a worker before this process
+// looks whether there is one.
+const workerPatience = 5 * time.Second
+
+func (h *shared) askWorker(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, workerPatience)
+	defer cancel()
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
+			Namespace: h.space, Execution: execution(ref),
+			Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(plainJSON(req))},
+		})
+		if err == nil {
+			rep := &durable.Reply{}
+			return rep, unmarshal(first(out.GetQueryResult()), rep)
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w on task queue %q that answers within %v: %w", durable.ErrNoWorker, h.queue, workerPatience, err)
+		}
+		// Before its first turn is recorded a run has no handlers.
+		if !passing(err) && !strings.Contains(err.Error(), "unknown queryType") && !strings.Contains(err.Error(), "before a worker could process") {
+			return nil, err
+		}
+		_ = sleep(ctx, wait)
+	}
 }
 
 func (h *shared) identity(req *durable.Request) string {

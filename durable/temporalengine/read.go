@@ -1,6 +1,7 @@
 package temporalengine
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -147,8 +148,8 @@ func (h *shared) closing(ctx context.Context, ref durable.Ref, patience time.Dur
 			Namespace: h.space, Execution: execution(ref), WaitNewEvent: true, NextPageToken: token,
 			HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT, SkipArchival: true,
 		})
-		if wait.Err() != nil && ctx.Err() == nil {
-			return nil, nil
+		if err != nil && ctx.Err() == nil && (wait.Err() != nil || passing(err)) {
+			return nil, sleep(ctx, 20*time.Millisecond)
 		}
 		if err != nil {
 			return nil, err
@@ -196,6 +197,10 @@ func ending(ev *historypb.HistoryEvent) (durable.State, *commonpb.Payload, *dura
 	return durable.Running, nil, nil
 }
 
+// lateTasks is at how many attempts it is a problem that no worker answered in
+// time.
+const lateTasks = 4
+
 // problem reads what keeps a run's code from going on: its workflow task is
 // tried again and again.
 func (h *shared) problem(ctx context.Context, d *described) *durable.Problem {
@@ -213,6 +218,9 @@ func (h *shared) problem(ctx context.Context, d *described) *durable.Problem {
 	p := &durable.Problem{Kind: "deadlock", Tries: int(t.GetAttempt()) - 1, Since: t.GetOriginalScheduledTime().AsTime()}
 	for _, ev := range rep.GetHistory().GetEvents() {
 		if late := ev.GetWorkflowTaskTimedOutEventAttributes(); late != nil {
+			if t.GetAttempt() < lateTasks {
+				return nil // a worker that was killed does that once
+			}
 			p.Text = "the worker that had the run's code did not answer in time; it may be gone, or the code waits outside of durable"
 			return p
 		}
@@ -268,7 +276,7 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 	if d.State.Done() {
 		if ev, err := h.closing(ctx, ref, 5*time.Second); err == nil && ev != nil {
 			_, payload, f := ending(ev)
-			d.Next = nextRun(ev)
+			d.Next = cmp.Or(nextRun(ev), info.GetWorkflowExtendedInfo().GetResetRunId())
 			d.Failure = durable.ErrorOf(f)
 			if stored, err := h.stored(payload); err == nil {
 				if plain, err := h.host.Unseal(stored); err == nil {
@@ -279,13 +287,11 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 	}
 	if d.Problem == nil {
 		// What only its code knows, if a worker is there to tell.
-		q, cancel := context.WithTimeout(ctx, 5*time.Second)
-		rep, err := h.ask(q, ref, &durable.Request{Op: durable.OpDescribe})
-		cancel()
+		rep, err := h.ask(ctx, ref, &durable.Request{Op: durable.OpDescribe})
 		if err == nil && rep.Err == nil && rep.Run != nil {
-			d.Turns, d.Waiting, d.Questions, d.Changed = rep.Run.Turns, rep.Run.Waiting, rep.Run.Questions, rep.Run.Changed
-			d.Status = rep.Run.Status
+			d.Turns, d.Status = rep.Run.Turns, rep.Run.Status
 			if !d.State.Done() {
+				d.Waiting, d.Questions, d.Changed = rep.Run.Waiting, rep.Run.Questions, rep.Run.Changed
 				if d.Paused = rep.Run.Paused; d.Paused != nil {
 					d.State = durable.Paused
 				}

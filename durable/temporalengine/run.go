@@ -46,8 +46,10 @@ type call struct {
 	child   workflow.ChildWorkflowFuture
 	started bool // child: it is told
 	stop    bool
+	looks   bool // message: its future looks whether the run is there
 	queued  bool // an item says that there is something
 	sent    int  // not started before, for want of a worker that has it
+	done    int  // attempts made before that
 	delay   workflow.Future
 }
 
@@ -127,6 +129,7 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 		start.Meta.Secret = info.OriginalRunID
 	}
 	start.Scope = start.Meta.Scope
+	start.Meta.Secret = durable.BlobDigest([]byte(start.Meta.Secret + "\x00" + info.OriginalRunID)) // the runs of a schedule share one
 	stored, err := h.stored(input.Payload())
 	if err != nil {
 		return none, temporal.NewApplicationErrorWithOptions("the input of the run: "+err.Error(), "bad_input", temporal.ApplicationErrorOptions{NonRetryable: true})
@@ -164,6 +167,9 @@ func (d *drive) loop() (converter.RawValue, error) {
 		}
 		d.publish()
 		if row := d.run.Row(); durable.State(row.State).Done() {
+			if err := d.farewell(row); err != nil {
+				return converter.RawValue{}, err
+			}
 			return d.end(row)
 		}
 		if err := workflow.Await(d.ctx, d.ready); err != nil {
@@ -263,6 +269,18 @@ func (d *drive) stands() bool {
 	return d.run.Problem() != nil || durable.State(d.run.Row().State).Done()
 }
 
+// farewell answers those who wait for an answer of a run that has ended:
+// Temporal would fail them in its own words.
+func (d *drive) farewell(row *durable.StoredRun) error {
+	for _, it := range d.in.items {
+		if it.asked != nil && it.asked.reply == nil {
+			ref := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
+			it.asked.reply = durable.Refuse(durable.ErrFinished, ref, "run %v has ended (%s); start a new one", ref, row.State)
+		}
+	}
+	return workflow.Await(d.ctx, func() bool { return workflow.AllHandlersFinished(d.ctx) })
+}
+
 // end is what the workflow function returns for a run that has ended.
 func (d *drive) end(row *durable.StoredRun) (converter.RawValue, error) {
 	none := converter.RawValue{}
@@ -338,6 +356,7 @@ func (d *drive) updates() error {
 // ask gives the run something that it answers, and waits for that.
 func (d *drive) ask(ctx workflow.Context, a *asked) (*durable.Reply, error) {
 	d.in.items = append(d.in.items, item{asked: a})
+	ctx, _ = workflow.NewDisconnectedContext(ctx) // the run's cancel is the run's affair
 	err := workflow.Await(ctx, func() bool { return a.reply != nil })
 	return a.reply, err
 }
@@ -474,10 +493,10 @@ func (d *drive) Launch(hc *durable.HostedCall) {
 	c.ctx, c.cancel = workflow.WithCancel(d.ctx)
 	switch hc.Kind {
 	case "timer":
-		c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: hc.Name})
+		c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: hc.Call.ID + " " + hc.Name})
 	case "question":
 		if hc.Due > 0 {
-			c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: "question " + hc.Name + " expires"})
+			c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: hc.Call.ID + " question " + hc.Name + " expires"})
 		}
 	case "step":
 		d.sendStep(c)
@@ -487,7 +506,7 @@ func (d *drive) Launch(hc *durable.HostedCall) {
 		var ref = hc.To
 		c.future = workflow.SignalExternalWorkflow(d.ctx, ref.WorkflowID, ref.RunID, hc.Name, d.h.raw(hc.Payload, signalMeta{ID: hc.ID, By: "workflow " + d.run.Row().WorkflowID}))
 	case "stop":
-		c.future = workflow.RequestCancelExternalWorkflow(d.ctx, hc.To.WorkflowID, hc.To.RunID)
+		d.look(c) // Temporal says yes also where it is too late
 	case "callback":
 	}
 	d.open = append(d.open, c)
@@ -506,12 +525,18 @@ func (d *drive) sendStep(c *call) {
 	o := workflow.ActivityOptions{
 		ActivityID: c.Call.ID, TaskQueue: s.Queue, WaitForCancellation: true, Summary: c.Name,
 		StartToCloseTimeout: s.Timeout, ScheduleToCloseTimeout: s.TotalTimeout, ScheduleToStartTimeout: s.QueueTimeout,
-		HeartbeatTimeout: heartbeatTimeout,
+		HeartbeatTimeout: d.h.silence(),
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: s.Initial, BackoffCoefficient: s.Backoff, MaximumInterval: s.Max,
-			MaximumAttempts: int32(s.MaxAttempts), NonRetryableErrorTypes: s.NonRetryable},
+			NonRetryableErrorTypes: s.NonRetryable},
 	}
 	if o.StartToCloseTimeout <= 0 {
 		o.StartToCloseTimeout = durable.DefaultStepTimeout
+	}
+	// The worker ends an attempt in time, and says what it knows of it. The
+	// server only steps in where it does not.
+	o.StartToCloseTimeout += timeoutGrace
+	if s.MaxAttempts > 0 {
+		o.RetryPolicy.MaximumAttempts = int32(max(1, s.MaxAttempts-c.done))
 	}
 	if s.AtMostOnce {
 		o.RetryPolicy.MaximumAttempts = 1
@@ -519,7 +544,7 @@ func (d *drive) sendStep(c *call) {
 	if c.sent > 0 {
 		o.ActivityID = fmt.Sprintf("%s~%d", c.Call.ID, c.sent)
 	}
-	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Sent: c.sent}
+	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Done: c.done}
 	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
 }
 
@@ -528,7 +553,7 @@ func (d *drive) startChild(c *call) {
 	parent := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
 	meta := d.run.ChildMeta(c.HostedCall, parent)
 	o := workflow.ChildWorkflowOptions{
-		WorkflowID: c.Child.ID, WaitForCancellation: true, WorkflowExecutionTimeout: c.Child.Timeout,
+		WorkflowID: c.Child.ID, WaitForCancellation: true, StaticSummary: c.Call.ID + " " + c.Name, WorkflowExecutionTimeout: c.Child.Timeout,
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		Memo:                  map[string]any{memoStart: converter.NewRawValue(plainJSON(inMemo(meta)))},
@@ -542,6 +567,9 @@ func (d *drive) startChild(c *call) {
 	c.child = workflow.ExecuteChildWorkflow(workflow.WithChildOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
 	c.future = c.child
 }
+
+// timeoutGrace is how long the server waits beyond an attempt's timeout.
+const timeoutGrace = 5 * time.Second
 
 // inMemo is what of a start everybody may read.
 func inMemo(m durable.StartMeta) durable.StartMeta {
@@ -602,8 +630,22 @@ func (d *drive) take(c *call) (out []item) {
 			ev.Failure = d.childFailure(c, err)
 		}
 	case "message", "stop":
-		if err := c.future.Get(d.ctx, nil); err != nil {
-			ev.Failure = messageFailure(c, err)
+		if c.looks {
+			if ev.Failure = d.unheard(c); ev.Failure == nil {
+				c.looks = false
+				c.future = workflow.RequestCancelExternalWorkflow(d.ctx, c.To.WorkflowID, c.To.RunID)
+				return out
+			}
+			break
+		}
+		err := c.future.Get(d.ctx, nil)
+		var unknown *temporal.UnknownExternalWorkflowExecutionError
+		if errors.As(err, &unknown) {
+			d.look(c)
+			return out
+		}
+		if err != nil {
+			ev.Failure = durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, err))
 		}
 	}
 	d.over(c)
@@ -640,13 +682,14 @@ func (d *drive) stepOver(c *call, err error, raw *converter.RawValue, ev *durabl
 			if cause := errors.Unwrap(timeout); cause != nil && errors.As(cause, &app) {
 				ev.Failure = failureOf(app)
 			} else {
-				ev.Failure = c.Lost(why, 1)
+				ev.Failure = c.Lost(why, max(1, c.Step.MaxAttempts))
 			}
 		}
 	case errors.As(err, &app):
 		if app.Type() == notRegistered {
 			// A worker that lacks the step took it: nothing has begun.
 			c.sent++
+			_ = app.Details(&c.done)
 			c.future = nil
 			c.delay = workflow.NewTimerWithOptions(c.ctx, notRegisteredWait, workflow.TimerOptions{Summary: "a worker lacks step " + c.Name})
 			d.run.Note(&durable.StoredNote{Kind: "not_defined", Call: c.Call.ID})
@@ -720,16 +763,35 @@ func canceledFailure(c *temporal.CanceledError) *durable.StoredFailure {
 	return durable.FailureOf(context.Canceled)
 }
 
-func messageFailure(c *call, err error) *durable.StoredFailure {
-	var unknown *temporal.UnknownExternalWorkflowExecutionError
-	what := "signal"
+// look asks the cluster, by an activity, whether a run is there.
+func (d *drive) look(c *call) {
+	c.looks = true
+	o := workflow.ActivityOptions{ActivityID: c.Call.ID + "~look", StartToCloseTimeout: time.Minute, Summary: "is it there"}
+	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(d.ctx, o), lookName, c.To)
+}
+
+// unheard says why a message did not arrive.
+func (d *drive) unheard(c *call) *durable.StoredFailure {
+	var state durable.State
+	if err := c.future.Get(d.ctx, &state); err != nil {
+		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, failureText(err)))
+	}
+	if c.Kind == "stop" && state != "" && !state.Done() {
+		return nil
+	}
+	if state == "" {
+		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, durable.ErrNotFound))
+	}
+	return durable.FailureOf(fmt.Errorf("%s run %v (%s): %w", verb(c), c.To, state, durable.ErrFinished))
+}
+
+func failureText(err error) error { return durable.ErrorOf(failureOf(err)) }
+
+func verb(c *call) string {
 	if c.Kind == "stop" {
-		what = "cancel"
+		return "cancel"
 	}
-	if errors.As(err, &unknown) {
-		return durable.FailureOf(fmt.Errorf("%s run %v: %w, or it has ended", what, c.To, durable.ErrNotFound))
-	}
-	return durable.FailureOf(fmt.Errorf("%s run %v: %w", what, c.To, err))
+	return "signal"
 }
 
 // publish keeps the memo as the run is: its status, its pause, its questions.

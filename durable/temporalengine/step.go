@@ -3,8 +3,10 @@ package temporalengine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
@@ -13,9 +15,6 @@ import (
 )
 
 const (
-	// heartbeatTimeout is how long a worker may be silent about a step before
-	// the attempt counts as lost.
-	heartbeatTimeout = 30 * time.Second
 	// notRegisteredWait is how long a step waits that came to a worker which
 	// lacks it.
 	notRegisteredWait = 5 * time.Second
@@ -54,7 +53,7 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 	}()
 	s := &durable.HostedStep{
 		StepInfo: durable.StepInfo{
-			Step: info.ActivityType.Name, Call: callOf(info.ActivityID), Key: meta.Key, Attempt: int(info.Attempt),
+			Step: info.ActivityType.Name, Call: callOf(info.ActivityID), Key: meta.Key, Attempt: int(info.Attempt) + meta.Done,
 			WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Workflow: meta.Workflow,
 			Owner: meta.Owner, Trace: meta.Trace, Started: time.Now(),
 		},
@@ -98,7 +97,7 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 // signsOfLife tells the server that the attempt is at work, with what the step
 // says of it, and learns whether it is to be cancelled.
 func (h *shared) signsOfLife(ctx context.Context, beats <-chan json.RawMessage) {
-	t := time.NewTicker(heartbeatTimeout / 6)
+	t := time.NewTicker(h.beat())
 	defer t.Stop()
 	var last json.RawMessage
 	tell := func() {
@@ -120,6 +119,33 @@ func (h *shared) signsOfLife(ctx context.Context, beats <-chan json.RawMessage) 
 			return
 		}
 	}
+}
+
+// lacks is performed for steps that this worker does not define: nothing has
+// begun, and the run schedules the step anew.
+func (h *shared) lacks(ctx context.Context, in converter.EncodedValues) (converter.RawValue, error) {
+	info := activity.GetInfo(ctx)
+	var raw converter.RawValue
+	var meta stepMeta
+	if in.HasValues() && in.Get(&raw) == nil {
+		metaOf(raw.Payload(), &meta)
+	}
+	h.log.Warn("a step waits: this worker does not define it", "step", info.ActivityType.Name, "workflow_id", info.WorkflowExecution.ID)
+	return converter.RawValue{}, temporal.NewApplicationErrorWithOptions("this worker does not define step "+info.ActivityType.Name, notRegistered,
+		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{meta.Done + int(info.Attempt) - 1}})
+}
+
+// lookName is the activity that tells a run that has ended from one that never
+// was: to a workflow, Temporal says the same of both.
+const lookName = "mcp-agent:look"
+
+func (h *shared) lookup(ctx context.Context, ref durable.Ref) (durable.State, error) {
+	info, err := h.look(ctx, ref)
+	var none *serviceerror.NotFound
+	if errors.As(err, &none) {
+		return "", nil
+	}
+	return stateOf(info.GetWorkflowExecutionInfo().GetStatus()), err
 }
 
 // callOf is the call id in an activity id, which has a suffix where the step

@@ -59,6 +59,10 @@ type Options struct {
 	// Client is the user's own, which stays theirs to close; HostPort to
 	// Metadata are not used then.
 	Client client.Client
+	// Heartbeat is how long a worker may be silent about a step before the
+	// attempt counts as lost, for another worker to make the next one. A cancel
+	// reaches a step within a sixth of it, at most five seconds. 0: 30 s.
+	Heartbeat time.Duration
 	// DialTimeout bounds Open. 0: 10 s.
 	DialTimeout time.Duration
 	// Blobs keeps content beyond the runs: see [Dir]. nil: blobs that a
@@ -193,6 +197,10 @@ func (h *shared) work() error {
 	if o.Identity == "" {
 		o.Identity = h.opts.Identity
 	}
+	if o.MaxHeartbeatThrottleInterval == 0 {
+		// A step learns of a cancel by a heartbeat.
+		o.MaxHeartbeatThrottleInterval = h.beat()
+	}
 	h.worker = worker.New(h.client, h.queue, o)
 	h.register(h.worker)
 	if err := h.worker.Start(); err != nil {
@@ -200,6 +208,17 @@ func (h *shared) work() error {
 	}
 	return nil
 }
+
+// silence is how long a worker may be silent about a step.
+func (h *shared) silence() time.Duration {
+	if h.opts.Heartbeat > 0 {
+		return h.opts.Heartbeat
+	}
+	return 30 * time.Second
+}
+
+// beat is how often it says something.
+func (h *shared) beat() time.Duration { return min(h.silence()/6, 5*time.Second) }
 
 // register tells a worker what this program defines.
 func (h *shared) register(r worker.Registry) {
@@ -213,6 +232,8 @@ func (h *shared) register(r worker.Registry) {
 			}
 		}
 	}
+	r.RegisterDynamicActivity(h.lacks, activity.DynamicRegisterOptions{})
+	r.RegisterActivityWithOptions(h.lookup, activity.RegisterOptions{Name: lookName})
 }
 
 // intercept sets our inbound before each of our workflows.

@@ -56,7 +56,7 @@ type stepMeta struct {
 	Trace    string            `json:"trace,omitempty"`
 	Headers  map[string]string `json:"headers,omitempty"`
 	Called   int64             `json:"called,omitempty"` // microseconds
-	Sent     int               `json:"sent,omitempty"`   // how often it was scheduled before without being started
+	Done     int               `json:"done,omitempty"`   // attempts made before it was scheduled anew
 }
 
 // payload makes the wire form of a stored value.
