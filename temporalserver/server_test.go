@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
@@ -52,6 +55,7 @@ func dial(t *testing.T, s *temporalserver.Server) client.Client {
 	}
 	w := worker.New(c, "q", worker.Options{})
 	w.RegisterWorkflow(greet)
+	w.RegisterWorkflow(nap)
 	w.RegisterActivity(hello)
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
@@ -80,6 +84,13 @@ func greet(ctx workflow.Context, name string) (string, error) {
 	}
 	err = workflow.Await(ctx, func() bool { return mark != "" })
 	return s + mark, err
+}
+
+// nap says how long it slept by the clock of the workflow.
+func nap(ctx workflow.Context) (time.Duration, error) {
+	start := workflow.Now(ctx)
+	err := workflow.Sleep(ctx, 24*time.Hour)
+	return workflow.Now(ctx).Sub(start), err
 }
 
 func hello(_ context.Context, name string) (string, error) { return "hello " + name, nil }
@@ -128,6 +139,27 @@ func TestServer(t *testing.T) {
 				t.Errorf("namespace %q", s.Namespace())
 			}
 		})
+	}
+}
+
+// TestTimeSkipping starts a run whose time is skipped, which the SDK does not
+// offer yet.
+func TestTimeSkipping(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	c := dial(t, s)
+	_, err := c.WorkflowService().StartWorkflowExecution(t.Context(), &workflowservice.StartWorkflowExecutionRequest{
+		RequestId: "1", Namespace: s.Namespace(), WorkflowId: "nap",
+		WorkflowType:       &commonpb.WorkflowType{Name: "nap"},
+		TaskQueue:          &taskqueuepb.TaskQueue{Name: "q"},
+		TimeSkippingConfig: &commonpb.TimeSkippingConfig{Enabled: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slept time.Duration
+	if err := c.GetWorkflow(t.Context(), "nap", "").Get(t.Context(), &slept); err != nil || slept < 24*time.Hour {
+		t.Errorf("slept %v, %v", slept, err)
 	}
 }
 

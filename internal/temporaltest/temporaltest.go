@@ -47,7 +47,7 @@ func Build(ctx context.Context) (string, error) {
 func goTool(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	// What the caller's build is made with is not for this one.
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOOS=", "GOARCH=", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOOS=", "GOARCH=", "GOWORK=off")
 	stderr := &tail{}
 	cmd.Stderr = stderr
 	out, err := cmd.Output()

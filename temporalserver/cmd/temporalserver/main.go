@@ -30,7 +30,8 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// silent is above what is logged.
+// silent is above what is logged. Services that are stopped call each other's
+// absence an error.
 const silent = slog.LevelError + 4
 
 // ready is the line on standard output.
@@ -71,8 +72,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		o.DynamicConfig[key] = value
 		return nil
 	})
-	level := silent
-	flags.TextVar(&level, "log-level", level, "DEBUG, INFO, WARN or ERROR; ERROR+4 is above them all. Warnings are normal at the start, errors at the end")
+	level := slog.LevelError
+	flags.TextVar(&level, "log-level", level, "DEBUG, INFO, WARN or ERROR; warnings are normal")
 	withParent := flags.Bool("exit-with-parent", false, "end when standard input is closed: the parent holds the other end of the pipe")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -86,7 +87,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if *uiPort >= 0 {
 		o.UI, o.UIPort = true, *uiPort
 	}
-	o.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	var logged slog.LevelVar
+	logged.Set(level)
+	o.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: &logged}))
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -100,15 +103,21 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 			cancel()
 		}()
 	}
-	if err := serve(ctx, stop, o, stdout); err != nil {
+	closing := func() {
+		stop() // a second signal ends the process at once
+		if level == slog.LevelError {
+			logged.Set(silent)
+		}
+	}
+	if err := serve(ctx, closing, o, stdout); err != nil {
 		fmt.Fprintln(stderr, "temporalserver:", err)
 		return 1
 	}
 	return 0
 }
 
-// serve runs the server until the context ends.
-func serve(ctx context.Context, stop func(), o *temporalserver.Options, stdout io.Writer) error {
+// serve runs the server until the context ends, and calls closing then.
+func serve(ctx context.Context, closing func(), o *temporalserver.Options, stdout io.Writer) error {
 	s, err := temporalserver.Start(ctx, o)
 	if err != nil {
 		return err
@@ -121,6 +130,6 @@ func serve(ctx context.Context, stop func(), o *temporalserver.Options, stdout i
 		return errors.Join(err, s.Close())
 	}
 	<-ctx.Done()
-	stop() // a second signal ends the process at once
+	closing()
 	return s.Close()
 }
