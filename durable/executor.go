@@ -168,10 +168,7 @@ func NewExecutor(ctx context.Context, st journal.Store, defs *Definitions, o *Op
 	if ex.opts.Logger != nil {
 		ex.log = ex.opts.Logger
 	}
-	ex.tracer, _ = ex.opts.Observer.(Tracer)
-	if o, ok := ex.opts.Observer.(ContentObserver); ok {
-		ex.content = o.WantsContent()
-	}
+	ex.meet()
 	ex.slots = make(chan struct{}, ex.opts.maxSteps())
 	ex.idle = make(chan task)
 	ex.reader = &reader{st: st, defs: defs, codec: ex.opts.Codec, watch: ex.watch}

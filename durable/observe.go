@@ -82,6 +82,14 @@ type ContentObserver interface {
 	WantsContent() bool
 }
 
+// meet finds out what the observer can do besides.
+func (ex *executor) meet() {
+	ex.tracer, _ = ex.opts.Observer.(Tracer)
+	if o, ok := ex.opts.Observer.(ContentObserver); ok {
+		ex.content = o.WantsContent()
+	}
+}
+
 // observe tells the observer something about a run; row is how it stands.
 func (e *entry) observe(row *journal.Run, o Observation) {
 	seen := e.ex.opts.Observer

@@ -133,7 +133,9 @@ func (m *metrics) observe(o *durable.Observation) {
 		if o.Attempt > 1 {
 			m.retries.Add(ctx, 1, m.with(labels{k1: keyStep, v1: o.Name}))
 		}
-		m.queue.Record(ctx, seconds(o.Took), m.with(labels{k1: keyStep, v1: o.Name}))
+		if o.Attempt == 1 || o.Took > 0 { // a later one does not say it everywhere
+			m.queue.Record(ctx, seconds(o.Took), m.with(labels{k1: keyStep, v1: o.Name}))
+		}
 	case "step.ended":
 		l := m.with(labels{k1: keyStep, v1: o.Name, k2: keyOutcome, v2: outcome(o), k3: keyError, v3: errorType(o)})
 		m.attempts.Add(ctx, 1, l)
