@@ -132,6 +132,20 @@ func Defaults() map[string]any {
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key().String():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key().String(): 1,
 
+		// There is one user. A limit would only make a test slower that lists its runs
+		// (10 times a second), or stop one that waits for many (1200).
+		dynamicconfig.FrontendRPS.Key().String():                                         100_000,
+		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key().String():                  100_000,
+		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key().String():        100_000,
+		dynamicconfig.FrontendMaxConcurrentLongRunningRequestsPerInstance.Key().String(): 100_000,
+		dynamicconfig.HistoryRPS.Key().String():                                          100_000,
+		dynamicconfig.MatchingRPS.Key().String():                                         100_000,
+		dynamicconfig.FrontendPersistenceMaxQPS.Key().String():                           100_000,
+		dynamicconfig.HistoryPersistenceMaxQPS.Key().String():                            100_000,
+		dynamicconfig.MatchingPersistenceMaxQPS.Key().String():                           100_000,
+		// A namespace that was just registered is there for the next call, nearly.
+		dynamicconfig.NamespaceCacheRefreshInterval.Key().String(): "200ms",
+
 		dynamicconfig.EnableEagerWorkflowStart.Key().String():                           true,
 		dynamicconfig.EnableActivityEagerExecution.Key().String():                       true,
 		dynamicconfig.FrontendEnableUpdateWorkflowExecution.Key().String():              true,

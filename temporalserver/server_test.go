@@ -24,6 +24,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/mcpagent/mcpagent/temporalserver"
 )
@@ -160,6 +162,25 @@ func TestTimeSkipping(t *testing.T) {
 	var slept time.Duration
 	if err := c.GetWorkflow(t.Context(), "nap", "").Get(t.Context(), &slept); err != nil || slept < 24*time.Hour {
 		t.Errorf("slept %v, %v", slept, err)
+	}
+}
+
+// TestNothingIsThrottled calls without an SDK, which tries again by itself: a
+// server allows ten lists a second by default.
+func TestNothingIsThrottled(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	conn, err := grpc.NewClient(s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	service := workflowservice.NewWorkflowServiceClient(conn)
+	for i := range 100 {
+		_, err := service.ListWorkflowExecutions(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Namespace: s.Namespace()})
+		if err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
 	}
 }
 
