@@ -32,6 +32,11 @@ const (
 // path of the executable. Go keeps it: the first build on a machine takes
 // minutes and needs the network for the modules, the next ones a second.
 func Build(ctx context.Context) (string, error) {
+	built.Lock()
+	defer built.Unlock()
+	if built.path != "" {
+		return built.path, nil
+	}
 	dir, err := goTool(ctx, "list", "-m", "-f", "{{.Dir}}", "github.com/mcpagent/mcpagent")
 	if err != nil {
 		return "", fmt.Errorf("temporaltest: find the root module: %w", err)
@@ -40,7 +45,15 @@ func Build(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("temporaltest: build temporalserver (the first time takes minutes: go -C temporalserver build ./... does it apart): %w", err)
 	}
+	built.path = path
 	return path, nil
+}
+
+// built is what this process has built: to ask go whether anything changed
+// takes a second or two, which a test that starts many servers feels.
+var built struct {
+	sync.Mutex
+	path string
 }
 
 // goTool runs go and gives the line that it prints.
