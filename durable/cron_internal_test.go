@@ -98,3 +98,16 @@ func FuzzCron(f *testing.F) {
 		}
 	})
 }
+
+// An interval has its times on both sides of its offset, and of 1970.
+func TestEvery(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ d, offset, after, want int64 }{
+		{10, 0, -1, 0}, {10, 0, 0, 10}, {10, 0, 9, 10}, {10, 0, -10, 0}, {10, 0, -11, -10},
+		{10, 3, 2, 3}, {10, 3, 3, 13}, {10, 3, -7, 3}, {10, 3, -8, -7}, {10, 25, 0, 5}, {10, -25, 0, 5},
+	} {
+		if got := (every{c.d, c.offset}).next(time.UnixMicro(c.after)).UnixMicro(); got != c.want {
+			t.Errorf("every %d, offset %d, after %d: %d, want %d", c.d, c.offset, c.after, got, c.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -136,6 +137,82 @@ func TestFailOnProblemDoesNotFailAMismatch(t *testing.T) {
 		d := must[*durable.Description](t)(e.Run(r.WorkflowID, "").Describe(t.Context()))
 		if d.State != durable.Running || d.Problem == nil || d.Problem.Kind != "mismatch" {
 			t.Errorf("state %s, problem %+v", d.State, d.Problem)
+		}
+	})
+}
+
+// A question that was asked before the point of a reset expires in the new run.
+func TestAQuestionOfAnEarlierLifeExpires(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		ask := durable.NewQuestion[int]("ask")
+		sig := durable.NewSignal[int]("s")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
+			var err error
+			g, _ := durable.NewGroup(ctx, nil)
+			g.Go(func(ctx context.Context) error {
+				_, err = ask.Ask(ctx, "?", &durable.AskOptions{Expires: 100 * time.Hour})
+				return nil
+			})
+			if _, err := sig.Receive(ctx); err != nil {
+				return "", err
+			}
+			if err := durable.Sleep(ctx, time.Minute); err != nil { // 0/2
+				return "", err
+			}
+			_ = g.Wait()
+			return fmt.Sprint(errors.Is(err, durable.ErrExpired)), nil
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{ask, sig}})
+		e := op.open(wf)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, &durable.StartOptions{ID: "wf"}))
+		synctest.Wait()
+		id := must[[]*durable.QuestionInfo](t)(e.Questions(t.Context(), nil))[0].ID
+		if err := sig.Send(t.Context(), r, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		n := must[*durable.Run](t)(r.Reset(t.Context(), &durable.ResetOptions{Before: "0/2"}))
+		if got := must[string](t)(wf.Result(t.Context(), n)); got != "true" {
+			t.Errorf("the question expired: %s", got)
+		}
+		if qs := must[[]*durable.QuestionInfo](t)(e.Questions(t.Context(), nil)); len(qs) != 0 {
+			t.Errorf("open questions: %+v", qs[0])
+		}
+		if err := ask.Answer(t.Context(), e, id, 7, nil); !errors.Is(err, durable.ErrExpired) {
+			t.Errorf("an answer to it: %v", err)
+		}
+	})
+}
+
+// A reset ends the children that were started after its point, but for those
+// that outlive their parents anyway.
+func TestAResetLeavesAbandonedChildrenAlone(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		kid := durable.NewWorkflow("kid", func(ctx context.Context, _ none) (none, error) { return none{}, durable.Sleep(ctx, 24*time.Hour) }, nil)
+		again := false
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) {
+			if err := durable.Sleep(ctx, time.Minute); err != nil || again {
+				return none{}, err
+			}
+			if _, err := kid.Child(ctx, none{}, &durable.ChildOptions{ID: "left", ParentClose: durable.ParentCloseAbandon}); err != nil {
+				return none{}, err
+			}
+			if _, err := kid.Child(ctx, none{}, &durable.ChildOptions{ID: "ended", ParentClose: durable.ParentCloseCancel}); err != nil {
+				return none{}, err
+			}
+			return none{}, durable.Sleep(ctx, time.Hour)
+		}, nil)
+		e := op.open(wf, kid)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		time.Sleep(2 * time.Minute)
+		again = true
+		if _, err := wf.Result(t.Context(), must[*durable.Run](t)(r.Reset(t.Context(), &durable.ResetOptions{Before: "0/2"}))); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		for id, want := range map[string]durable.State{"left": durable.Running, "ended": durable.Terminated} {
+			if d := must[*durable.Description](t)(e.Run(id, "").Describe(t.Context())); d.State != want {
+				t.Errorf("the child %s is %s, want %s", id, d.State, want)
+			}
 		}
 	})
 }

@@ -402,8 +402,8 @@ func TestResetNeverRepeatsAtMostOnce(t *testing.T) {
 		if got, err := wf.Result(t.Context(), r); err != nil || got != "2 1" {
 			t.Errorf("got %q, %v", got, err)
 		}
-		for _, before := range []string{"0/3", "0/2", ""} {
-			if _, err := r.Reset(t.Context(), &durable.ResetOptions{Before: before}); !errors.Is(err, durable.ErrRepeat) {
+		for before, what := range map[string]string{"0/3": `"once"`, "0/2": "of the child", "": `"once"`} {
+			if _, err := r.Reset(t.Context(), &durable.ResetOptions{Before: before}); !errors.Is(err, durable.ErrRepeat) || !strings.Contains(err.Error(), what) {
 				t.Errorf("reset before %q: %v", before, err)
 			}
 		}

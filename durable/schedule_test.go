@@ -147,6 +147,7 @@ func TestScheduleOperations(t *testing.T) {
 		}
 		for _, bad := range []durable.Schedule{
 			{}, {ID: "b"}, {ID: "b", Workflow: "quick"}, {ID: "b", Workflow: "quick", Every: time.Millisecond}, {ID: "b", Workflow: "quick", Every: -time.Hour},
+			{ID: "b", Workflow: "quick", Every: 1500 * time.Millisecond}, {ID: "b", Workflow: "quick", Every: time.Hour, Offset: time.Millisecond},
 			{ID: "b", Workflow: "quick", Every: time.Hour, Cron: "* * * * *"}, {ID: "b", Workflow: "quick", Cron: "* * * *"}, {ID: "b", Workflow: "quick", Cron: "0 0 30 2 *"},
 			{ID: "b", Workflow: "quick", Cron: "* * * * *", Zone: "Mars/Base"}, {ID: "b", Workflow: "quick", Every: time.Hour, Zone: "UTC"},
 			{ID: "b", Workflow: "gone", Every: time.Hour}, {ID: "b", Workflow: "quick", Every: time.Hour, Input: json.RawMessage("7")},
@@ -315,4 +316,22 @@ func ExampleEngine_CreateSchedule() {
 	}
 	fmt.Println(report.Result(ctx, run))
 	// Output: sent <nil>
+}
+
+// A schedule whose input can't be read is listed, and says so.
+func TestAScheduleThatCannotBeReadSaysSo(t *testing.T) {
+	quick := clock("quick", time.Second)
+	lives(t, func(t *testing.T, op *opener) {
+		e := op.open(quick)
+		if err := e.CreateSchedule(t.Context(), &durable.Schedule{ID: "s", Workflow: "quick", Input: json.RawMessage(`"a"`), Every: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		op.close(e)
+		op.o.Codec = xorCodec{}
+		e = op.open(quick)
+		i := must[*durable.ScheduleInfo](t)(e.Schedule(t.Context(), "s"))
+		if i.ID != "s" || !strings.Contains(i.Problem, "codec") || len(i.Next) > 0 {
+			t.Errorf("it is shown as %+v", i)
+		}
+	})
 }

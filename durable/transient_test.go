@@ -16,7 +16,7 @@ import (
 // flaky is a store that some reads fail of, as often as it is told.
 type flaky struct {
 	journal.Store
-	rows, ends atomic.Int32
+	rows, ends, runs atomic.Int32
 }
 
 var errFlaky = errors.New("the disk hiccups")
@@ -26,6 +26,13 @@ func (s *flaky) Rows(last, from int64) ([]*journal.Row, error) {
 		return nil, errFlaky
 	}
 	return s.Store.Rows(last, from)
+}
+
+func (s *flaky) Run(rid int64) (*journal.Run, error) {
+	if rid == 1 && s.runs.Add(-1) >= 0 { // the first
+		return nil, errFlaky
+	}
+	return s.Store.Run(rid)
 }
 
 func (s *flaky) StreamEnds(rid int64) (map[string]int64, error) {
@@ -155,6 +162,44 @@ func TestStreamsGoOnWhereTheirEndsCouldNotBeRead(t *testing.T) {
 		}
 		if len(got) != 4 {
 			t.Errorf("%d entries", len(got))
+		}
+	})
+}
+
+// A run that has left memory and can't be read when its child ends is read
+// again.
+func TestWhatComesForARunThatCannotBeReadComesAgain(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		op.o.MaxAwake = -1
+		sig := durable.NewSignal[int]("s")
+		kid := durable.NewWorkflow("kid", func(ctx context.Context, _ none) (int, error) { return sig.Receive(ctx) },
+			&durable.WorkflowOptions{Accepts: []durable.Accepted{sig}})
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) {
+			c, err := kid.Child(ctx, none{}, &durable.ChildOptions{ID: "kid"})
+			if err != nil {
+				return 0, err
+			}
+			return c.Get(ctx)
+		}, nil)
+		e := op.open(wf, kid)
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
+		synctest.Wait()
+		op.close(e)
+		st := &flaky{Store: op.st}
+		e = op.openOn(st, wf, kid)
+		time.Sleep(time.Minute) // the runs leave memory
+		r = e.Run(r.WorkflowID, "")
+		st.runs.Store(2)
+		if err := sig.Send(t.Context(), e.Run("kid", ""), 7, nil); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if n := st.runs.Load(); n >= 0 {
+			t.Errorf("the run would fail to be read %d more times", n)
+		}
+		if d := must[*durable.Description](t)(r.Describe(t.Context())); d.State != durable.Completed {
+			t.Errorf("the run is %s, waiting for %+v", d.State, d.Waiting)
 		}
 	})
 }

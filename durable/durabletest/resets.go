@@ -127,6 +127,27 @@ var resets = []Scenario{
 		},
 	},
 	{
+		Name: "reset/at-most-once-at-work",
+		Row:  "Reset, fork",
+		Rule: "So it is while the step is at work.",
+		New: func(env *Env) *Play {
+			step := durable.NewStep("step", func(ctx context.Context, _ none) (string, error) {
+				env.Note("ran")
+				return "", ended(ctx)
+			}, &durable.StepOptions{AtMostOnce: true, Timeout: env.Hours(100)})
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) { return "", do(ctx, step) }, nil)
+			return &Play{Defs: durable.Set{wf, step}, Drive: func(t *T) {
+				r := start(t, wf, none{}, "r")
+				t.OK("wait for the step", t.Wait(t.Context(), "ran", 1))
+				_, err := r.Reset(t.Context(), nil)
+				t.Is("without AllowRepeat", err, durable.ErrRepeat)
+				t.Equal("state", t.Describe(r).State, durable.Running)
+				t.OK("terminate", r.Terminate(t.Context(), ""))
+				t.Equal("how often the step ran", t.Count("ran"), 1)
+			}}
+		},
+	},
+	{
 		Name:  "reset/survives",
 		Row:   "Reset, fork",
 		Rule:  "A reset is one commit: acknowledged, it is there after a death.",

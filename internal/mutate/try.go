@@ -35,7 +35,11 @@ const quick = 400 * time.Millisecond
 // reach finds out what the tests reach, and that they pass. It is kept beside
 // the test programs if these are kept.
 func (m *mutator) reach(dir string) error {
-	keep := filepath.Join(cmp.Or(m.dir, dir), "reach.json")
+	name := "reach.json"
+	if m.hasty {
+		name = "reach-quick.json"
+	}
+	keep := filepath.Join(cmp.Or(m.dir, dir), name)
 	var k kept
 	if b, err := os.ReadFile(keep); err == nil && !slices.ContainsFunc(m.bins, func(bin string) bool { return after(bin, keep) }) {
 		if err := json.Unmarshal(b, &k); err == nil && len(k.Units) == len(suites) {
@@ -52,6 +56,9 @@ func (m *mutator) reach(dir string) error {
 	m.sites = slices.DeleteFunc(m.sites, func(s *site) bool { return s.off })
 	m.units = make([][]unit, len(suites))
 	for i, s := range suites {
+		if s.slow && m.hasty {
+			continue
+		}
 		out, err := exec.Command(m.bins[i], "-test.list", s.tests).Output()
 		if err != nil {
 			return fmt.Errorf("list the tests of %s: %w", s.pkg, err)
