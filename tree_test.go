@@ -33,7 +33,7 @@ type layer struct {
 var layers = []layer{
 	{"durable", []string{"durable/internal/..."}, []string{"durable/durabletest", "go.uber.org/goleak", "pgregory.net/rapid"}},
 	{"durable/durabletest", []string{"durable", "durable/internal/..."}, []string{"go.uber.org/goleak"}},
-	{"durable/engines", []string{"durable", "durable/localengine", "durable/temporalengine", "github.com/goccy/go-yaml/..."}, []string{"internal/temporaltest", "github.com/google/jsonschema-go/..."}},
+	{"durable/engines", []string{"durable", "durable/localengine", "durable/temporalengine", "github.com/goccy/go-yaml/..."}, []string{"internal/temporaltest", "telemetry", "github.com/google/jsonschema-go/..."}},
 	{"durable/internal/...", []string{"durable/internal/..."}, nil},
 	{"durable/localengine", []string{"durable", "durable/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, []string{"durable/durabletest", "internal/powercut", "go.uber.org/goleak", "pgregory.net/rapid"}},
 	{"durable/localengine/internal/simulate", []string{"durable", "durable/internal/...", "durable/localengine"}, []string{"go.uber.org/goleak"}},

@@ -181,6 +181,25 @@ func (d *decoder) note(key string, pos Pos) {
 	}
 }
 
+// noteErrors adds what a section says about itself.
+func (d *decoder) noteErrors(err error, section string, pos Pos) {
+	if err == nil {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			d.noteErrors(one, section, pos)
+		}
+		return
+	}
+	key, text, ok := strings.Cut(err.Error(), ": ")
+	if at, known := d.at[key]; ok && known {
+		d.problems.add(at, key, "%s", text)
+		return
+	}
+	d.problems.add(pos, section, "%v", err)
+}
+
 // fields decodes a map into a struct.
 func (d *decoder) fields(n *node, v reflect.Value, key string) {
 	fields := fieldsOf(v)

@@ -15,8 +15,11 @@ type LoadOptions struct {
 	// Sections are where other packages' sections go: pointers by top-level
 	// key. They are decoded as strictly as the rest, and their problems are
 	// reported with the rest's. Fields have yaml tags; enum:"a,b", as:"path",
-	// as:"size" and as:"pem" say more. A section that the Python project does
-	// not have, nor this one, is the program's own.
+	// as:"size" and as:"pem" say more. A section with a method Check() error
+	// is asked what is wrong with it; each of the errors that are joined there
+	// may begin with the path of a key and a colon, for its position. A section
+	// that the Python project does not have, nor this one, is the program's
+	// own.
 	Sections map[string]any
 	// Secrets is the path of the secrets file. Empty: the one beside the
 	// configuration, or else one that is found as that is.
@@ -324,7 +327,13 @@ func (l *loader) config(root *node) (*Config, error) {
 					panic(fmt.Sprintf("engines: section %s wants a pointer, not a %T", e.name, into))
 				}
 				d.dry, d.warn = false, false
+				seen := d.problems
+				d.problems = nil
 				d.value(e.value, v.Elem(), e.name, "")
+				d.problems = append(seen, d.problems.without(seen)...)
+				if checked, ok := into.(interface{ Check() error }); ok && len(d.problems)+len(d.missing) == 0 {
+					d.noteErrors(checked.Check(), e.name, e.pos)
+				}
 			} else {
 				d.warnings.add(e.pos, e.name, "the section is not used by this program")
 			}

@@ -2,6 +2,7 @@ package engines_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/engines"
+	"github.com/mcpagent/mcpagent/telemetry"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata and generated files")
@@ -81,8 +83,20 @@ type own struct {
 	Free  map[string]any `yaml:"free"`
 }
 
-// telemetry reads a part of otel only.
-type telemetry struct {
+// Check is asked by Load.
+func (o *own) Check() error {
+	var all []error
+	if o.Rate < 0 {
+		all = append(all, errors.New("billing.rate: it can't be negative"))
+	}
+	if o.Mode == "slow" && o.Every == 0 {
+		all = append(all, errors.New("slow: how often?"))
+	}
+	return errors.Join(all...)
+}
+
+// part reads a part of otel only.
+type part struct {
 	Enabled     bool    `yaml:"enabled"`
 	ServiceName string  `yaml:"service_name"`
 	SampleRate  float64 `yaml:"sample_rate"`
@@ -126,7 +140,7 @@ func TestLoad(t *testing.T) {
 				case "section":
 					switch rest {
 					case "otel":
-						o.Sections[rest] = &telemetry{}
+						o.Sections[rest] = &part{}
 					default:
 						o.Sections[rest] = &own{}
 					}
@@ -234,4 +248,59 @@ func dump(path string, v reflect.Value) string {
 		return fmt.Sprintf("%s = %v\n", path, v.Interface())
 	}
 	return out
+}
+
+// TestTelemetryReadsItsSection decodes otel into the type that is for it, in
+// every form that the Python project has.
+func TestTelemetryReadsItsSection(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "mcp_agent.config.yaml")
+	text := `
+otel:
+  enabled: true
+  exporters:
+    - console
+    - type: file
+      path: traces.jsonl
+    - otlp: {endpoint: "${COLLECTOR:-http://localhost:4318}", headers: {Authorization: "Bearer ${TOKEN}"}}
+  service_name: summarizer
+  sample_rate: 0.5
+  capture_content: true
+  metric_interval: 5
+  queue_size: 100
+`
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var got telemetry.Config
+	c, err := engines.Load(path, &engines.LoadOptions{Env: []string{"TOKEN=x"}, Sections: map[string]any{"otel": &got}})
+	if err != nil || len(c.Warnings) > 0 {
+		t.Fatalf("%v, %v", err, c)
+	}
+	half := 0.5
+	want := telemetry.Config{
+		Enabled: true, ServiceName: "summarizer", SampleRate: &half, CaptureContent: true, MetricInterval: 5, QueueSize: 100,
+		Exporters: []telemetry.Exporter{
+			{Console: &telemetry.Console{}}, {File: &telemetry.File{Path: "traces.jsonl"}},
+			{OTLP: &telemetry.OTLP{Endpoint: "http://localhost:4318", Headers: map[string]string{"Authorization": "Bearer x"}}},
+		},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if err := os.WriteFile(path, []byte("otel:\n  sample_rate: 2\n  queue_size: -1\n  exporters: [{otlp: {endpont: x}}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = engines.Load(path, &engines.LoadOptions{Sections: map[string]any{"otel": &telemetry.Config{}}, Env: []string{}})
+	if err == nil || !strings.Contains(err.Error(), ":4:23: otel.exporters[0].otlp.endpont: the key is not known") || strings.Contains(err.Error(), "unknown field") {
+		t.Errorf("%v", err)
+	}
+	if err := os.WriteFile(path, []byte("otel:\n  sample_rate: 2\n  queue_size: -1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = engines.Load(path, &engines.LoadOptions{Sections: map[string]any{"otel": &telemetry.Config{}}, Env: []string{}})
+	if err == nil || !strings.Contains(err.Error(), ":2:3: otel.sample_rate: 2 is not between 0 and 1\n") || !strings.Contains(err.Error(), ":3:3: otel.queue_size: ") {
+		t.Errorf("%v", err)
+	}
 }

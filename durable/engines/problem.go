@@ -47,6 +47,17 @@ func (p Problems) sorted() Problems {
 	return slices.Compact(out)
 }
 
+// without leaves out what is about a key that others are about already, or
+// about what is in it.
+func (p Problems) without(others Problems) Problems {
+	return slices.DeleteFunc(slices.Clone(p), func(one Problem) bool {
+		return slices.ContainsFunc(others, func(other Problem) bool {
+			rest, ok := strings.CutPrefix(other.Key, one.Key)
+			return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+		})
+	})
+}
+
 // err is nil if there is no problem.
 func (p Problems) err() error {
 	if len(p) == 0 {

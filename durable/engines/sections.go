@@ -427,6 +427,12 @@ type otelSection struct {
 	ServiceVersion string `yaml:"service_version"`
 	// SampleRate is the part of traces that is kept, from 0 to 1.
 	SampleRate *float64 `yaml:"sample_rate" default:"1"`
+	// CaptureContent adds inputs and results to the spans.
+	CaptureContent bool `yaml:"capture_content"`
+	// MetricInterval is after how long metrics are sent, in seconds.
+	MetricInterval float64 `yaml:"metric_interval" default:"60"`
+	// QueueSize is how many spans wait for an exporter at most.
+	QueueSize int `yaml:"queue_size" default:"8192"`
 	// Path is that of the exporter file which has none of its own.
 	Path string `yaml:"path" as:"path"`
 	// PathSettings make the exporter's path.
