@@ -133,6 +133,9 @@ type Temporal struct {
 	// MaxTaskQueueActivitiesPerSecond is the same for all workers of the task
 	// queue. 0: no limit.
 	MaxTaskQueueActivitiesPerSecond float64 `yaml:"max_task_queue_activities_per_second"`
+	// Heartbeat is how long a worker may be silent about a step before the
+	// attempt counts as lost. 0: 30 s.
+	Heartbeat time.Duration `yaml:"heartbeat_seconds" default:"30"`
 	// StopTimeout is how long steps at work may go on when the worker stops.
 	// 0: 10 s.
 	StopTimeout time.Duration `yaml:"stop_timeout_seconds"`
@@ -284,6 +287,7 @@ func (c *Config) check() Problems {
 
 	t := &c.Temporal
 	shared("temporal", &t.Shared)
+	span("temporal.heartbeat_seconds", t.Heartbeat)
 	span("temporal.stop_timeout_seconds", t.StopTimeout)
 	span("temporal.connect_timeout_seconds", t.ConnectTimeout)
 	for key, n := range map[string]int{

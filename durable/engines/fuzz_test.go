@@ -96,7 +96,7 @@ var (
 	topLevel     = set("$schema name description execution_engine local temporal workflow_task_modules workflow_task_retry_policies")
 	sharedKeys   = "timeout_seconds id_reuse_policy codec_key codec_old_keys max_payload warn_payload "
 	localKeys    = set(sharedKeys + "path retention max_ended max_steps max_awake max_deaths watchdog portable")
-	temporalKeys = set(sharedKeys + `host port namespace task_queue identity api_key tls rpc_metadata connect_timeout_seconds
+	temporalKeys = set(sharedKeys + `host port namespace task_queue identity api_key tls rpc_metadata connect_timeout_seconds heartbeat_seconds
 		max_concurrent_activities max_concurrent_workflow_tasks max_activity_pollers max_workflow_task_pollers max_cached_workflows
 		max_activities_per_second max_task_queue_activities_per_second stop_timeout_seconds external_storage versioning workflow_task_modules`)
 	policyKeys = set("maximum_attempts initial_interval backoff_coefficient maximum_interval non_retryable_error_types")

@@ -34,7 +34,7 @@ func (c *Config) temporalOptions(o *Options, engine *durable.Options) (*temporal
 	t := &c.Temporal
 	out := &temporalengine.Options{
 		Engine: *engine, HostPort: t.HostPort(), Namespace: t.Namespace, TaskQueue: t.TaskQueue, Identity: t.Identity,
-		APIKey: t.APIKey.Reveal(), ClientOnly: o.Client, DialTimeout: t.ConnectTimeout,
+		APIKey: t.APIKey.Reveal(), ClientOnly: o.Client, DialTimeout: t.ConnectTimeout, Heartbeat: t.Heartbeat,
 	}
 	for name, value := range t.RPCMetadata {
 		if out.Metadata == nil {

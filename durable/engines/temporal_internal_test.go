@@ -75,6 +75,7 @@ temporal:
   max_activities_per_second: 2.5
   max_task_queue_activities_per_second: 10
   stop_timeout_seconds: 15
+  heartbeat_seconds: 12
   timeout_seconds: 60
   id_reuse_policy: allow_duplicate
   codec_key: ` + strings.Repeat("ab", 32) + `
@@ -111,7 +112,7 @@ workflow_task_retry_policies: {"*": {maximum_attempts: 2}}
 		Engine: durable.Options{StepTimeout: time.Minute, Reuse: durable.ReuseAllow, MaxPayload: 1 << 20, WarnPayload: 1 << 10,
 			Policies: durable.Policies{"*": {MaxAttempts: 2}}},
 		HostPort: "temporal.example.com:7443", Namespace: "invoices", TaskQueue: "queue", Identity: "worker-1", APIKey: "key",
-		Metadata: map[string]string{"x-team": "payments"}, ClientOnly: true, DialTimeout: 3 * time.Second,
+		Metadata: map[string]string{"x-team": "payments"}, ClientOnly: true, DialTimeout: 3 * time.Second, Heartbeat: 12 * time.Second,
 		Blobs: temporalengine.Dir(filepath.Join(dir, "blobs")),
 	}
 	want.Worker.MaxConcurrentActivityExecutionSize = 10
