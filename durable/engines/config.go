@@ -249,11 +249,25 @@ func (c *Config) section() string {
 	return "local"
 }
 
+// pos is where a key stands, or the section that it would stand in.
+func (c *Config) pos(key string) Pos {
+	for {
+		if at, ok := c.at[key]; ok {
+			return at
+		}
+		i := strings.LastIndexAny(key, ".[")
+		if i < 0 {
+			return Pos{}
+		}
+		key = key[:i]
+	}
+}
+
 // check finds what contradicts itself. Values that the file refused are zero
 // here.
 func (c *Config) check() Problems {
 	var p Problems
-	bad := func(key, format string, args ...any) { p.add(c.at[key], key, format, args...) }
+	bad := func(key, format string, args ...any) { p.add(c.pos(key), key, format, args...) }
 	whole := func(key string, n int) {
 		if n < 0 {
 			bad(key, "it can't be negative")

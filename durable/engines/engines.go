@@ -67,7 +67,7 @@ func Open(ctx context.Context, c *Config, o *Options, defs ...durable.Definer) (
 	p := slices.Concat(c.check(), c.pending[c.section()])
 	defs = append(slices.Clone(defs), c.modules(o, &p)...)
 	if o.Client && c.engine() == "memory" {
-		p.add(c.at["execution_engine"], "execution_engine", "the engine in memory has no other process, so this one can't be its client: choose local or temporal")
+		p.add(c.pos("execution_engine"), "execution_engine", "the engine in memory has no other process, so this one can't be its client: choose local or temporal")
 	}
 	if err := p.err(); err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (c *Config) modules(o *Options, p *Problems) []durable.Definer {
 			set, ok := o.Modules[name]
 			if !ok {
 				key := fmt.Sprintf("%s[%d]", key, i)
-				p.add(c.at[key], key, "the module %s is not compiled into this program; it has %s (Options.Modules)", name, listOf(slices.Collect(maps.Keys(o.Modules))))
+				p.add(c.pos(key), key, "the module %s is not compiled into this program; it has %s (Options.Modules)", name, listOf(slices.Collect(maps.Keys(o.Modules))))
 				continue
 			}
 			out = append(out, set)

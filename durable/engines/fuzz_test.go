@@ -35,41 +35,43 @@ func FuzzLoad(f *testing.F) {
 		f.Add(s)
 	}
 	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, text string) {
-		c, err := engines.Load("", &engines.LoadOptions{Dir: dir, Env: []string{"MCP_APP_SETTINGS_PRELOAD=" + text, "A=x"}})
-		var problems engines.Problems
-		if err != nil {
-			if !errors.As(err, &problems) || len(problems) == 0 {
-				t.Fatalf("not Problems: %v", err)
-			}
-			for _, p := range problems {
-				if p.Pos == (engines.Pos{}) || p.Text == "" {
-					t.Errorf("a problem without place or text: %+v", p)
-				}
-			}
-			return
+	f.Fuzz(func(t *testing.T, text string) { loads(t, dir, text) })
+}
+
+func loads(t *testing.T, dir, text string) {
+	c, err := engines.Load("", &engines.LoadOptions{Dir: dir, Env: []string{"MCP_APP_SETTINGS_PRELOAD=" + text, "A=x"}})
+	var problems engines.Problems
+	if err != nil {
+		if !errors.As(err, &problems) || len(problems) == 0 {
+			t.Fatalf("not Problems: %v", err)
 		}
-		var doc map[string]any
-		if err := yaml.Unmarshal([]byte(text), &doc); err != nil || doc == nil {
-			return // its decoder is stricter about what we don't read, or it is empty
-		}
-		warned := map[string]bool{}
-		for _, w := range c.Warnings {
-			warned[w.Key] = true
-		}
-		for key := range doc {
-			if !topLevel[key] && !warned[key] && !strings.HasPrefix(key, "x-") {
-				t.Errorf("%q is neither known nor warned about", key)
+		for _, p := range problems {
+			if p.Pos == (engines.Pos{}) || p.Text == "" {
+				t.Errorf("a problem without place or text: %+v", p)
 			}
 		}
-		within(t, doc["local"], "local", localKeys, warned)
-		within(t, doc["temporal"], "temporal", temporalKeys, warned)
-		if m, ok := doc["workflow_task_retry_policies"].(map[string]any); ok {
-			for pattern, p := range m {
-				within(t, p, "workflow_task_retry_policies."+pattern, policyKeys, warned)
-			}
+		return
+	}
+	var doc map[string]any
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || doc == nil {
+		return // its decoder is stricter about what we don't read, or it is empty
+	}
+	warned := map[string]bool{}
+	for _, w := range c.Warnings {
+		warned[w.Key] = true
+	}
+	for key := range doc {
+		if !topLevel[key] && !warned[key] && !strings.HasPrefix(key, "x-") {
+			t.Errorf("%q is neither known nor warned about", key)
 		}
-	})
+	}
+	within(t, doc["local"], "local", localKeys, warned)
+	within(t, doc["temporal"], "temporal", temporalKeys, warned)
+	if m, ok := doc["workflow_task_retry_policies"].(map[string]any); ok {
+		for pattern, p := range m {
+			within(t, p, "workflow_task_retry_policies."+pattern, policyKeys, warned)
+		}
+	}
 }
 
 func within(t *testing.T, v any, path string, known, warned map[string]bool) {

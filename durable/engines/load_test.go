@@ -304,3 +304,57 @@ otel:
 		t.Errorf("%v", err)
 	}
 }
+
+// TestLimits refuses, in time and memory, what is made to hurt a parser.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	bomb := "x-0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+	for i := range 8 {
+		bomb += fmt.Sprintf("x-%d: &a%d [%s]\n", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
+	}
+	for name, test := range map[string]struct{ text, want string }{
+		"long":          {"name: " + strings.Repeat("x", 1<<20), "the limit is"},
+		"brackets":      {strings.Repeat("[", 500_000), "nested too deeply"},
+		"braces":        {strings.Repeat("{a: ", 200_000), "nested too deeply"},
+		"dashes":        {strings.Repeat("- ", 400_000) + "x", "nested too deeply"},
+		"questions":     {strings.Repeat("? ", 400_000) + "x", "nested too deeply"},
+		"tags":          {"name: " + strings.Repeat("!!str ", 100_000) + "x", "nested too deeply"},
+		"aliases":       {bomb, "its aliases counted"},
+		"a cycle":       {"name: &a [*a]", "no anchor &a stands before *a"},
+		"merge of self": {"local: &a\n  <<: *a\n", "no anchor &a stands before *a"},
+		"defaults":      {"name: " + strings.Repeat("${A:-", 50) + strings.Repeat("}", 50), "more than 8 times"},
+		"a number":      {"local: {max_steps: 99999999999999999999}", "out of range"},
+		"a size":        {"local: {max_payload: 9999999999GB}", "out of range"},
+		"a duration":    {"local: {retention: 1e300}", "too long"},
+		"no number":     {"local: {retention: .nan}", "want a duration"},
+		"a rate":        {"temporal: {max_activities_per_second: .inf}", "want a number"},
+	} {
+		_, err := engines.Load("", &engines.LoadOptions{Dir: t.TempDir(), Env: []string{"MCP_APP_SETTINGS_PRELOAD=" + test.text}})
+		var problems engines.Problems
+		if !errors.As(err, &problems) || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 1000 {
+			t.Errorf("%s: %.300v, want %s", name, err, test.want)
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{
+		"0": 0, "1.5": 1500 * time.Millisecond, `"2"`: 2 * time.Second, "90s": 90 * time.Second, "1h30m": 90 * time.Minute, "1_000": 1000 * time.Second,
+		"PT0.5S": 500 * time.Millisecond, "PT1M": time.Minute, "P1D": 24 * time.Hour, "P1W": 7 * 24 * time.Hour, "P1DT1H1M1.5S": 25*time.Hour + time.Minute + 1500*time.Millisecond,
+		"PT0,5S": 500 * time.Millisecond, "1ms": time.Millisecond,
+	} {
+		c, err := engines.Load("", &engines.LoadOptions{Dir: t.TempDir(), Env: []string{"MCP_APP_SETTINGS_PRELOAD=local: {retention: " + text + "}"}})
+		if strings.Contains(text, ",") { // a comma ends a value in flow style
+			c, err = engines.Load("", &engines.LoadOptions{Dir: t.TempDir(), Env: []string{"MCP_AGENT__LOCAL__RETENTION=" + text}})
+		}
+		if err != nil || c.Local.Retention != want {
+			t.Errorf("%s: %v, %v, want %v", text, c, err, want)
+		}
+	}
+	for _, text := range []string{"P", "PT", "P1DT", "P1Y", "P1M", "PT1", "P1H", "1d", "x", "-1", "-1s", "1e400", "PT1.2.3S", `""`} {
+		if c, err := engines.Load("", &engines.LoadOptions{Dir: t.TempDir(), Env: []string{"MCP_APP_SETTINGS_PRELOAD=local: {retention: " + text + "}"}}); err == nil {
+			t.Errorf("%s is %v", text, c.Local.Retention)
+		}
+	}
+}

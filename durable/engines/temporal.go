@@ -74,14 +74,14 @@ func (c *Config) tls() (*tls.Config, error) {
 	read := func(key, value string) []byte {
 		b, err := pemText(value)
 		if err != nil {
-			p.add(c.at["temporal.tls."+key], "temporal.tls."+key, "%v", err)
+			p.add(c.pos("temporal.tls."+key), "temporal.tls."+key, "%v", err)
 		}
 		return b
 	}
 	if ca := read("ca", t.CA); len(ca) > 0 {
 		out.RootCAs = x509.NewCertPool()
 		if !out.RootCAs.AppendCertsFromPEM(ca) {
-			p.add(c.at["temporal.tls.ca"], "temporal.tls.ca", "it holds no certificate")
+			p.add(c.pos("temporal.tls.ca"), "temporal.tls.ca", "it holds no certificate")
 		}
 	}
 	cert, key := read("cert", t.Cert), read("key", t.Key.Reveal())
@@ -89,9 +89,9 @@ func (c *Config) tls() (*tls.Config, error) {
 		pair, err := tls.X509KeyPair(cert, key)
 		switch {
 		case err != nil:
-			p.add(c.at["temporal.tls.cert"], "temporal.tls.cert", "it does not go with the key: %v", err)
+			p.add(c.pos("temporal.tls.cert"), "temporal.tls.cert", "it does not go with the key: %v", err)
 		case time.Now().After(pair.Leaf.NotAfter):
-			p.add(c.at["temporal.tls.cert"], "temporal.tls.cert", "the certificate expired on %s: renew it", pair.Leaf.NotAfter.Format(time.RFC3339))
+			p.add(c.pos("temporal.tls.cert"), "temporal.tls.cert", "the certificate expired on %s: renew it", pair.Leaf.NotAfter.Format(time.RFC3339))
 		default:
 			out.Certificates = []tls.Certificate{pair}
 		}
