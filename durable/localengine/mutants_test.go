@@ -227,6 +227,10 @@ func TestWhatCannotBeLookedForIsNotGone(t *testing.T) {
 	if err := localengine.SameFile(path, ident, "the file"); err != nil {
 		t.Error(err)
 	}
+	writeFile(t, path+"-other", nil)
+	if err := localengine.SameFile(path+"-other", ident, "the file"); !errors.Is(err, localengine.ErrFenced) || !strings.Contains(err.Error(), "the file was replaced") {
+		t.Errorf("another file in its place: %v", err)
+	}
 	if err := localengine.SameFile(path+"-gone", ident, "the file"); !errors.Is(err, localengine.ErrFenced) || !strings.Contains(err.Error(), "the file was removed") {
 		t.Errorf("a file that is gone: %v", err)
 	}

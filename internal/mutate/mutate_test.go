@@ -81,3 +81,20 @@ func TestALineIsDropped(t *testing.T) {
 		t.Errorf("dropped %d: %+v %+v", n, f.sites[0], f.sites[1])
 	}
 }
+
+// The record can be read, and says of each mutant that nobody noticed why.
+func TestSurvivorsHaveAReason(t *testing.T) {
+	t.Parallel()
+	m := &mutator{keep: "results.jsonl", done: map[string]result{}}
+	if err := m.load(); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.done) < 250 {
+		t.Errorf("%d mutants in the record", len(m.done))
+	}
+	for _, r := range m.sorted() {
+		if (r.Killed == "") != (r.Why != "") {
+			t.Errorf("%s:%d (%s), %s: noticed by %q, reason %q", r.File, r.Line, r.In, r.Change, r.Killed, r.Why)
+		}
+	}
+}
