@@ -275,7 +275,14 @@ func (h *Hosted) Do(req *Request) *Reply {
 // MayUpdate reports why an update can't be taken; nil: it may.
 func (h *Hosted) MayUpdate(id, name string, payload journal.Payload) *Reply {
 	e := h.e
-	if len(e.row.Paused) > 0 || State(e.row.State).Done() {
+	if State(e.row.State).Done() {
+		if e.ex.pastReply(e.row, id) != nil {
+			return nil
+		}
+		rep, _ := settle(refOf(e.row), finishedError(e.row))
+		return rep
+	}
+	if len(e.row.Paused) > 0 {
 		rep, _ := settle(refOf(e.row), e.standstill())
 		return rep
 	}
@@ -300,6 +307,12 @@ func (h *Hosted) MayUpdate(id, name string, payload journal.Payload) *Reply {
 // answer.
 func (h *Hosted) Update(ev *journal.Event, done func(*Reply)) {
 	ref := refOf(h.e.row)
+	if State(h.e.row.State).Done() {
+		if rep := h.ex.pastReply(h.e.row, ev.ID); rep != nil {
+			done(h.ex.replied(ref, rep))
+			return
+		}
+	}
 	h.take(&incoming{ev: ev, accepted: true, answer: func(rep *journal.Reply, err error) {
 		if err != nil {
 			done(ErrorReply(ref, err))
@@ -682,3 +695,6 @@ func AtMostOnce(options json.RawMessage) bool {
 	var s stepSpec
 	return json.Unmarshal(options, &s) == nil && s.AtMostOnce
 }
+
+// StuckStacks are the stacks of workflow code that does not block in durable.
+func StuckStacks() string { return stuckStacks() }

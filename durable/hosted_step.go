@@ -14,14 +14,15 @@ import (
 // the engines of this module.
 type HostedStep struct {
 	StepInfo
-	Called  time.Time
-	Options json.RawMessage // of [HostedCall]; empty: the step's own
-	Input   journal.Payload
-	Headers map[string]string
-	Last    json.RawMessage       // details of the last heartbeat
-	Beat    func(json.RawMessage) // passes details on
-	Stop    <-chan struct{}       // closed when the worker ends
-	Blobs   interface {           // content beyond the run
+	Called    time.Time
+	Options   json.RawMessage // of [HostedCall]; empty: the step's own
+	Input     journal.Payload
+	Headers   map[string]string
+	Last      json.RawMessage       // details of the last heartbeat
+	Beat      func(json.RawMessage) // passes details on
+	Stop      <-chan struct{}       // closed when the worker ends
+	Cancelled func() bool           // whether the run asked the step to stop
+	Blobs     interface {           // content beyond the run
 		PutBlob(digest string, stored []byte) error
 		GetBlob(digest string) ([]byte, error)
 	}
@@ -85,7 +86,7 @@ func (h *Host) RunStep(ctx context.Context, s *HostedStep) Verdict {
 			return Verdict{Lost: true, Retry: true, Failure: toFailure(toError(o.err))}
 		}
 	}
-	v := ex.verdictOf(s, spec, o.out, o.err, ctx.Err() != nil)
+	v := ex.verdictOf(s, spec, o.out, o.err, s.Cancelled())
 	seen := Observation{Kind: "step.ended", Name: s.Step, Call: s.Call, Attempt: s.Attempt, Took: time.Since(s.Started), Err: fromFailure(v.Failure)}
 	e.observe(row, seen)
 	return v

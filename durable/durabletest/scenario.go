@@ -39,6 +39,11 @@ const (
 	// LastError is that a step which is cancelled between two attempts ends
 	// with what the last attempt failed with.
 	LastError Ability = "last error"
+	// Stacks is that the problem of code that does not come back has its
+	// stack.
+	Stacks Ability = "stacks"
+	// BothSides is that a mismatch tells also what the code does.
+	BothSides Ability = "both sides"
 	// Poison is that a step which ends its process again and again is kept from
 	// that.
 	Poison Ability = "poison"

@@ -35,6 +35,14 @@ func (h *shared) Do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 			rep, err = h.do(ctx, req)
 		}
 	}
+	var none *serviceerror.NotFound
+	for i := 0; i < 50 && errors.As(err, &none) && ctx.Err() == nil; i++ {
+		// It may have been continued as new while the request was on its way.
+		if info, lerr := h.look(ctx, req.Ref); lerr != nil || stateOf(info.GetWorkflowExecutionInfo().GetStatus()) != durable.Continued {
+			break
+		}
+		rep, err = h.do(ctx, req)
+	}
 	if err != nil {
 		return h.explain(ctx, req, err)
 	}
@@ -384,7 +392,7 @@ func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Rep
 		return durable.Refuse(durable.ErrNoHandler, ref, "run %v has no handler for the update %q: its workflow sets one with Update.Handle before it first blocks", ref, req.Name), nil
 	}
 	if err != nil {
-		return nil, err
+		return h.blocked(ctx, ref, err)
 	}
 	stored, err := h.stored(out)
 	if err != nil {
@@ -392,6 +400,20 @@ func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Rep
 	}
 	plain, err := h.host.Unseal(stored)
 	return &durable.Reply{Ref: ref, Payload: plain}, err
+}
+
+// blocked tells of a problem of the run, if that is why it could not be asked.
+func (h *shared) blocked(ctx context.Context, ref durable.Ref, err error) (*durable.Reply, error) {
+	info, lerr := h.look(ctx, ref)
+	if lerr != nil {
+		return nil, err
+	}
+	p := h.problem(ctx, info)
+	if p == nil {
+		return nil, err
+	}
+	b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
+	return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, Problem: p}}, nil
 }
 
 // ask1 sends an update and waits for its answer.
@@ -478,7 +500,7 @@ func (h *shared) settle(ctx context.Context, req *durable.Request) (*durable.Rep
 	}
 	p, err := h.ask1(ctx, ref, req.ID, doName, plainJSON(req))
 	if err != nil {
-		return nil, err
+		return h.blocked(ctx, ref, err)
 	}
 	rep := &durable.Reply{}
 	return rep, unmarshal(p, rep)
@@ -523,14 +545,16 @@ func (h *shared) ask(ctx context.Context, ref durable.Ref, req *durable.Request)
 		if info, lerr := h.look(ctx, ref); lerr == nil {
 			p = h.problem(ctx, info)
 		}
+		if strings.Contains(err.Error(), "closed before") {
+			return h.askUnbegun(ctx, ref, req)
+		}
 		if p == nil && !errors.Is(err, durable.ErrNoWorker) {
 			return nil, err
 		}
 	}
 	rep, err := h.askHere(ctx, ref, req)
 	if err != nil && p != nil {
-		b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
-		return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, Problem: p}}, nil
+		return h.blocked(ctx, ref, err)
 	}
 	return rep, err
 }

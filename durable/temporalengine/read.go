@@ -215,22 +215,25 @@ func (h *shared) problem(ctx context.Context, d *described) *durable.Problem {
 	if err != nil {
 		return nil
 	}
+	var late bool
 	p := &durable.Problem{Kind: "deadlock", Tries: int(t.GetAttempt()) - 1, Since: t.GetOriginalScheduledTime().AsTime()}
 	for _, ev := range rep.GetHistory().GetEvents() {
-		if late := ev.GetWorkflowTaskTimedOutEventAttributes(); late != nil {
-			if t.GetAttempt() < lateTasks {
-				return nil // a worker that was killed does that once
+		if a := ev.GetWorkflowTaskFailedEventAttributes(); a != nil {
+			if strings.Contains(a.GetFailure().GetMessage(), evicted) && t.GetAttempt() < lateTasks {
+				return nil
 			}
-			p.Text = "the worker that had the run's code did not answer in time; it may be gone, or the code waits outside of durable"
-			return p
+			return taskProblem(a, p)
 		}
-		a := ev.GetWorkflowTaskFailedEventAttributes()
-		if a == nil {
-			continue
+		if ev.GetWorkflowTaskCompletedEventAttributes() != nil {
+			break
 		}
-		return taskProblem(a, p)
+		late = late || ev.GetWorkflowTaskTimedOutEventAttributes() != nil
 	}
-	return nil
+	if !late || t.GetAttempt() < lateTasks {
+		return nil // a worker that was killed does that once
+	}
+	p.Text = "the worker that had the run's code did not answer in time; it may be gone, or the code waits outside of durable"
+	return p
 }
 
 func taskProblem(a *historypb.WorkflowTaskFailedEventAttributes, p *durable.Problem) *durable.Problem {
@@ -569,33 +572,29 @@ func (h *shared) stream(ctx context.Context, req *durable.Request) (*durable.Rep
 	}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ref := refOf(info)
+		over := stateOf(info.GetWorkflowExecutionInfo().GetStatus()).Done() // before it is asked: nothing follows then
 		rep, err := h.ask(ctx, ref, req)
 		if err != nil || rep.Err != nil || len(rep.Entries) > 0 {
 			return rep, err
 		}
-		if info, err = h.look(ctx, ref); err != nil {
+		if over {
+			ev, err := h.closing(ctx, ref, 5*time.Second)
+			if err != nil {
+				return nil, err
+			}
+			next := ""
+			if ev != nil {
+				next = nextRun(ev)
+			}
+			if next == "" {
+				rep.End = true
+				return rep, nil
+			}
+			ref = durable.Ref{WorkflowID: ref.WorkflowID, RunID: next}
+		} else if err := sleep(ctx, wait); err != nil {
 			return nil, err
 		}
-		if stateOf(info.GetWorkflowExecutionInfo().GetStatus()).Done() {
-			if rep.End {
-				ev, err := h.closing(ctx, ref, 5*time.Second)
-				if err != nil {
-					return nil, err
-				}
-				next := ""
-				if ev != nil {
-					next = nextRun(ev)
-				}
-				if next == "" {
-					return rep, nil
-				}
-				if info, err = h.look(ctx, durable.Ref{WorkflowID: ref.WorkflowID, RunID: next}); err != nil {
-					return nil, err
-				}
-			}
-			continue
-		}
-		if err := sleep(ctx, wait); err != nil {
+		if info, err = h.look(ctx, ref); err != nil {
 			return nil, err
 		}
 	}

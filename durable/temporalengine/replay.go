@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
@@ -58,3 +60,38 @@ func (c *capture) InterceptWorkflow(ctx workflow.Context, next interceptor.Workf
 	}
 	return in
 }
+
+// askUnbegun answers for a run that ended before its code ran.
+func (h *shared) askUnbegun(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
+	events, err := h.events(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	a := events[0].GetWorkflowExecutionStartedEventAttributes()
+	var carry *commonpb.Payload
+	if p := a.GetInput().GetPayloads(); len(p) > 1 {
+		carry = p[1]
+	}
+	start, err := h.startOf(first(a.GetInput()), carry, &durable.HostedStart{
+		WorkflowID: ref.WorkflowID, RunID: a.GetOriginalExecutionRunId(), Chain: a.GetFirstExecutionRunId(), Workflow: a.GetWorkflowType().GetName(),
+		Created: timeOf(events[0].GetEventTime()).UnixMicro(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	run, err := h.host.Begin(still{}, start)
+	if err != nil {
+		return nil, err
+	}
+	defer run.Close()
+	return run.Do(req), nil
+}
+
+// still is the cluster of a run that does nothing.
+type still struct{ durable.Cluster }
+
+// Now implements [durable.Cluster].
+func (still) Now() int64 { return time.Now().UnixMicro() }
+
+// Replaying implements [durable.Cluster].
+func (still) Replaying() bool { return true }

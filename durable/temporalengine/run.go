@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
@@ -28,6 +29,7 @@ type drive struct {
 	run    *durable.Hosted
 	open   []*call // in the order in which they were made
 	byID   map[string]*call
+	id     string
 	cancel bool // was handed on
 	begun  bool
 	tree   []*durable.Request
@@ -117,29 +119,15 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 		return none, errors.New("the worker lacks the interceptor of temporalengine: add temporalengine.Interceptor to its options")
 	}
 	info := workflow.GetInfo(ctx)
-	d := &drive{h: h, root: ctx, in: in, byID: map[string]*call{}}
+	d := &drive{h: h, id: info.WorkflowExecution.ID, root: ctx, in: in, byID: map[string]*call{}}
 	d.ctx, _ = workflow.NewDisconnectedContext(ctx)
-	start := &durable.HostedStart{
+	start, err := h.startOf(input.Payload(), carry.Payload(), &durable.HostedStart{
 		WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID, Chain: info.FirstRunID, Workflow: info.WorkflowType.Name,
-		Created: info.WorkflowStartTime.UnixMicro(), Carry: carry.Payload().GetData(),
-	}
-	if !metaOf(input.Payload(), &start.Meta) {
-		// Started by somebody else: what we need beside the input is made here.
-		start.Meta.Digest = "foreign"
-		start.Meta.Secret = info.OriginalRunID
-	}
-	start.Scope = start.Meta.Scope
-	start.Meta.Secret = durable.BlobDigest([]byte(start.Meta.Secret + "\x00" + info.OriginalRunID)) // the runs of a schedule share one
-	stored, err := h.stored(input.Payload())
+		Created: info.WorkflowStartTime.UnixMicro(),
+	})
 	if err != nil {
 		return none, temporal.NewApplicationErrorWithOptions("the input of the run: "+err.Error(), "bad_input", temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
-	if stored == nil {
-		if stored, err = h.host.Seal([]byte("null")); err != nil {
-			panic(problem(&durable.Problem{Kind: "payload", Text: fmt.Sprintf("the codec cannot encode an empty input: %v", err)}))
-		}
-	}
-	start.Input = stored
 	if d.run, err = h.host.Begin(d, start); err != nil {
 		panic(problem(&durable.Problem{Kind: "payload", Text: err.Error()}))
 	}
@@ -149,6 +137,22 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 		return none, err
 	}
 	return d.loop()
+}
+
+// startOf completes what a run begins with from its input.
+func (h *shared) startOf(input, carry *commonpb.Payload, s *durable.HostedStart) (*durable.HostedStart, error) {
+	if !metaOf(input, &s.Meta) {
+		s.Meta.Digest = "foreign" // started by somebody else
+	}
+	// The runs of a schedule, and those started by somebody else, share one.
+	s.Meta.Secret = durable.BlobDigest([]byte(s.Meta.Secret + "\x00" + s.RunID))
+	s.Scope, s.Carry = s.Meta.Scope, carry.GetData()
+	stored, err := h.stored(input)
+	if err == nil && stored == nil {
+		stored, err = h.host.Seal([]byte("null"))
+	}
+	s.Input = stored
+	return s, err
 }
 
 func (d *drive) loop() (converter.RawValue, error) {
@@ -175,8 +179,17 @@ func (d *drive) loop() (converter.RawValue, error) {
 		if err := workflow.Await(d.ctx, d.ready); err != nil {
 			return converter.RawValue{}, err
 		}
+		if d.h.closed.Load() {
+			panic(evicted)
+		}
 	}
 }
+
+// evicted is the panic of a run that the SDK kept in memory beyond the life of
+// its engine: the cache is the process's, and another engine that was opened
+// in it must not go on with this one's code. The task is tried again at once,
+// from a replay.
+const evicted = "durable: the engine that had the run in memory was closed; it is taken up again"
 
 // problem is the panic that fails the workflow task. Temporal tries it again,
 // and shows it; a client reads it as a durable.Problem.
@@ -222,6 +235,12 @@ func (d *drive) collect() {
 
 // work gives the run all that is there, and carries its calls out.
 func (d *drive) work() {
+	watch := time.AfterFunc(d.h.watchdog(), func() {
+		// The SDK fails the task, with the stack of its own goroutine. This
+		// is the one to look at.
+		d.h.log.Error("the code of a run does not come back from outside of durable", "workflow_id", d.id, "stack", durable.StuckStacks())
+	})
+	defer watch.Stop()
 	for {
 		d.collect()
 		items := d.in.items
@@ -302,6 +321,9 @@ func (d *drive) end(row *durable.StoredRun) (converter.RawValue, error) {
 // queries sets the handlers of what the workflow may be asked.
 func (d *drive) queries() error {
 	do := func(in converter.RawValue) (converter.RawValue, error) {
+		if d.h.closed.Load() {
+			return converter.RawValue{}, errors.New(evicted)
+		}
 		req := &durable.Request{}
 		if err := unmarshal(in.Payload(), req); err != nil {
 			return converter.RawValue{}, err
@@ -503,7 +525,11 @@ func (d *drive) Launch(hc *durable.HostedCall) {
 	case "child":
 		d.startChild(c)
 	case "message":
-		var ref = hc.To
+		ref := hc.To
+		if row := d.run.Row(); ref.WorkflowID == row.WorkflowID && (ref.RunID == "" || ref.RunID == row.RunID) {
+			d.toSelf(c)
+			break
+		}
 		c.future = workflow.SignalExternalWorkflow(d.ctx, ref.WorkflowID, ref.RunID, hc.Name, d.h.raw(hc.Payload, signalMeta{ID: hc.ID, By: "workflow " + d.run.Row().WorkflowID}))
 	case "stop":
 		d.look(c) // Temporal says yes also where it is too late
@@ -511,6 +537,19 @@ func (d *drive) Launch(hc *durable.HostedCall) {
 	}
 	d.open = append(d.open, c)
 	d.byID[hc.Call.ID] = c
+}
+
+// toSelf delivers a signal that a run sends to itself, which Temporal refuses.
+func (d *drive) toSelf(c *call) {
+	row := d.run.Row()
+	ev := &durable.StoredEvent{Kind: "done", Call: c.Call.ID}
+	ref := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
+	if no := d.h.host.Accepts(row.Name, durable.KindSignal, c.Name, ref); no != nil {
+		ev.Failure = durable.FailureOf(durable.ReplyErr(no))
+	} else {
+		d.in.items = append(d.in.items, item{event: &durable.StoredEvent{Kind: "signaled", ID: c.ID, Name: c.Name, By: "workflow " + row.WorkflowID, Payload: c.Payload}})
+	}
+	d.in.items = append(d.in.items, item{event: ev})
 }
 
 // until is the time that is left, never less than a moment: a timer that is
@@ -523,7 +562,7 @@ func (d *drive) sendStep(c *call) {
 	row := d.run.Row()
 	s := c.Step
 	o := workflow.ActivityOptions{
-		ActivityID: c.Call.ID, TaskQueue: s.Queue, WaitForCancellation: true, Summary: c.Name,
+		ActivityID: activityID(c), TaskQueue: s.Queue, WaitForCancellation: true,
 		StartToCloseTimeout: s.Timeout, ScheduleToCloseTimeout: s.TotalTimeout, ScheduleToStartTimeout: s.QueueTimeout,
 		HeartbeatTimeout: d.h.silence(),
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: s.Initial, BackoffCoefficient: s.Backoff, MaximumInterval: s.Max,
@@ -541,11 +580,19 @@ func (d *drive) sendStep(c *call) {
 	if s.AtMostOnce {
 		o.RetryPolicy.MaximumAttempts = 1
 	}
-	if c.sent > 0 {
-		o.ActivityID = fmt.Sprintf("%s~%d", c.Call.ID, c.sent)
-	}
 	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Done: c.done}
 	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
+}
+
+// activityID has the name in it, for the SDK does not look at it where a run
+// ends in the task that it checks: code that calls another step must be found
+// out.
+func activityID(c *call) string {
+	id := c.Call.ID + " " + c.Name
+	if c.sent > 0 {
+		id += fmt.Sprintf("~%d", c.sent)
+	}
+	return id
 }
 
 func (d *drive) startChild(c *call) {
@@ -631,7 +678,7 @@ func (d *drive) take(c *call) (out []item) {
 		}
 	case "message", "stop":
 		if c.looks {
-			if ev.Failure = d.unheard(c); ev.Failure == nil {
+			if ev.Failure = d.unheard(c); ev.Failure == nil && c.Kind == "stop" {
 				c.looks = false
 				c.future = workflow.RequestCancelExternalWorkflow(d.ctx, c.To.WorkflowID, c.To.RunID)
 				return out
@@ -660,6 +707,9 @@ func (d *drive) over(c *call) {
 	}
 }
 
+// lostType is the type of the failure of an attempt whose worker ended.
+const lostType = "durable.lost"
+
 // notRegistered is the type of the failure of a worker that lacks an activity.
 const notRegistered = "ActivityNotRegisteredError"
 
@@ -686,7 +736,18 @@ func (d *drive) stepOver(c *call, err error, raw *converter.RawValue, ev *durabl
 			}
 		}
 	case errors.As(err, &app):
-		if app.Type() == notRegistered {
+		switch app.Type() {
+		case lostType:
+			// Its worker ended in good order: the attempt does not count.
+			c.sent++
+			_ = app.Details(&c.done)
+			if c.stop {
+				ev.Failure = durable.FailureOf(context.Canceled)
+				return true
+			}
+			d.sendStep(c)
+			return false
+		case notRegistered:
 			// A worker that lacks the step took it: nothing has begun.
 			c.sent++
 			_ = app.Details(&c.done)
@@ -766,23 +827,27 @@ func canceledFailure(c *temporal.CanceledError) *durable.StoredFailure {
 // look asks the cluster, by an activity, whether a run is there.
 func (d *drive) look(c *call) {
 	c.looks = true
+	q := lookFor{Ref: c.To}
+	if c.Kind == "message" {
+		q.Signal, q.ID = c.Name, c.ID
+	}
 	o := workflow.ActivityOptions{ActivityID: c.Call.ID + "~look", StartToCloseTimeout: time.Minute, Summary: "is it there"}
-	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(d.ctx, o), lookName, c.To)
+	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(d.ctx, o), lookName, q)
 }
 
 // unheard says why a message did not arrive.
 func (d *drive) unheard(c *call) *durable.StoredFailure {
-	var state durable.State
-	if err := c.future.Get(d.ctx, &state); err != nil {
+	var f found
+	if err := c.future.Get(d.ctx, &f); err != nil {
 		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, failureText(err)))
 	}
-	if c.Kind == "stop" && state != "" && !state.Done() {
+	switch {
+	case f.Had, c.Kind == "stop" && f.State != "" && !f.State.Done():
 		return nil
-	}
-	if state == "" {
+	case f.State == "":
 		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, durable.ErrNotFound))
 	}
-	return durable.FailureOf(fmt.Errorf("%s run %v (%s): %w", verb(c), c.To, state, durable.ErrFinished))
+	return durable.FailureOf(fmt.Errorf("%s run %v (%s): %w", verb(c), c.To, f.State, durable.ErrFinished))
 }
 
 func failureText(err error) error { return durable.ErrorOf(failureOf(err)) }

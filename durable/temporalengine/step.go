@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -58,7 +59,15 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 			Owner: meta.Owner, Trace: meta.Trace, Started: time.Now(),
 		},
 		Called: called, Options: meta.Options, Input: stored, Headers: meta.Headers,
-		Stop:  activity.GetWorkerStopChannel(ctx),
+		Stop: activity.GetWorkerStopChannel(ctx),
+		Cancelled: func() bool {
+			select {
+			case <-activity.GetWorkerStopChannel(ctx):
+				return false
+			default:
+				return errors.Is(ctx.Err(), context.Canceled)
+			}
+		},
 		Blobs: &stepBlobs{h: h, ctx: ctx, info: &info},
 		Beat: func(details json.RawMessage) {
 			for {
@@ -89,7 +98,9 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 		return h.raw(v.Result, nil), nil
 	}
 	if v.Lost {
-		v.Delay = time.Second // another worker takes it
+		// The attempt does not count: the run schedules the step anew.
+		return none, temporal.NewApplicationErrorWithOptions(v.Failure.Message, lostType,
+			temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{meta.Done + int(info.Attempt) - 1}})
 	}
 	return none, failureError(v.Failure, temporal.ApplicationErrorOptions{NonRetryable: !v.Retry, NextRetryDelay: v.Delay})
 }
@@ -139,24 +150,41 @@ func (h *shared) lacks(ctx context.Context, in converter.EncodedValues) (convert
 // was: to a workflow, Temporal says the same of both.
 const lookName = "mcp-agent:look"
 
-func (h *shared) lookup(ctx context.Context, ref durable.Ref) (durable.State, error) {
-	info, err := h.look(ctx, ref)
+func (h *shared) lookup(ctx context.Context, q lookFor) (found, error) {
+	info, err := h.look(ctx, q.Ref)
 	var none *serviceerror.NotFound
 	if errors.As(err, &none) {
-		return "", nil
+		return found{}, nil
 	}
-	return stateOf(info.GetWorkflowExecutionInfo().GetStatus()), err
+	if err != nil {
+		return found{}, err
+	}
+	f := found{State: stateOf(info.GetWorkflowExecutionInfo().GetStatus())}
+	if q.Signal != "" && f.State.Done() {
+		// It may have had the same signal while it could take it.
+		rep, err := h.Do(ctx, &durable.Request{Op: durable.OpSignal, ID: q.ID, Ref: refOf(info), Name: q.Signal})
+		f.Had = err == nil && rep.Err == nil
+	}
+	return f, nil
 }
 
-// callOf is the call id in an activity id, which has a suffix where the step
-// came to workers that lacked it.
+// lookFor is what lookup looks for, and found what it finds. An empty state is
+// that of no run.
+type lookFor struct {
+	Ref    durable.Ref `json:"ref"`
+	Signal string      `json:"signal,omitempty"`
+	ID     string      `json:"id,omitempty"`
+}
+
+type found struct {
+	State durable.State `json:"state"`
+	Had   bool          `json:"had,omitempty"`
+}
+
+// callOf is the call id in an activity id, which has the step's name after it.
 func callOf(activityID string) string {
-	for i := len(activityID) - 1; i >= 0; i-- {
-		if activityID[i] == '~' {
-			return activityID[:i]
-		}
-	}
-	return activityID
+	id, _, _ := strings.Cut(activityID, " ")
+	return id
 }
 
 // stepBlobs is the content that a step stores and asks for.

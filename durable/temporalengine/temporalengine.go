@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -91,6 +92,7 @@ type shared struct {
 	log    *slog.Logger
 	worker worker.Worker
 	fatal  chan error
+	closed atomic.Bool
 }
 
 // Open connects to the cluster and, unless it is told otherwise, works for it.
@@ -217,6 +219,14 @@ func (h *shared) silence() time.Duration {
 	return 30 * time.Second
 }
 
+// watchdog is how long code may run without blocking in durable.
+func (h *shared) watchdog() time.Duration {
+	if h.opts.Engine.Watchdog > 0 {
+		return h.opts.Engine.Watchdog
+	}
+	return time.Second
+}
+
 // beat is how often it says something.
 func (h *shared) beat() time.Duration { return min(h.silence()/6, 5*time.Second) }
 
@@ -268,6 +278,7 @@ func (h *shared) Close(ctx context.Context) error {
 
 func (h *shared) close() {
 	if h.worker != nil {
+		h.closed.Store(true)
 		h.worker.Stop()
 	}
 	if h.own {

@@ -1,6 +1,7 @@
 package temporalengine
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,11 +128,13 @@ func metaOf(p *commonpb.Payload, into any) bool {
 }
 
 func jsonOf(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // values are shown as they were meant
+	if err := e.Encode(v); err != nil {
 		panic(fmt.Sprintf("temporalengine: encode %T: %v", v, err))
 	}
-	return b
+	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
 // --- failures
