@@ -41,7 +41,7 @@ var layers = []layer{
 	{"durable/temporalengine", []string{"durable", "go.temporal.io/...", "google.golang.org/protobuf/..."}, []string{"durable/durabletest", "internal/temporaltest", "go.uber.org/goleak"}},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"telemetry", []string{"durable", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/bridges/otelslog"}, []string{"durable/localengine", "mcpserve", "github.com/goccy/go-yaml", "github.com/modelcontextprotocol/go-sdk/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/protobuf/proto", "go.uber.org/goleak"}},
-	{"examples/...", []string{"durable", "durable/localengine", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"modernc.org/sqlite"}},
+	{"examples/...", []string{"durable", "durable/engines", "durable/localengine", "telemetry", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"modernc.org/sqlite"}},
 	{"internal/bench", []string{"durable", "durable/localengine", "internal/powercut", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
 	{"internal/contract", nil, nil},

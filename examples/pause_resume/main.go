@@ -4,6 +4,9 @@
 //
 //	go run ./examples/pause_resume                             # starts it, and waits for its end
 //	go run ./examples/pause_resume -resume pause-1 -by alex    # from another terminal
+//
+// With -config FILE, both on the engine and with the telemetry that the file
+// names.
 package main
 
 import (
@@ -13,12 +16,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
-	"github.com/mcpagent/mcpagent/durable/localengine"
+	"github.com/mcpagent/mcpagent/durable/engines"
+	"github.com/mcpagent/mcpagent/telemetry"
 )
 
 // Resume is the payload of the signal.
@@ -46,24 +51,41 @@ func waitForResume(ctx context.Context, message string) (string, error) {
 
 func main() {
 	db := flag.String("db", "pause_resume.db", "keep the runs in `FILE`; with :memory:, Enter resumes")
+	config := flag.String("config", "", "take engine and telemetry from `FILE`, mcp_agent.config.yaml say")
 	id := flag.String("id", "pause-1", "start the run `ID`, or go on with it")
 	to := flag.String("resume", "", "resume the run `ID`")
 	by := flag.String("by", "somebody", "`NAME` of who resumes it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *db, *id, *to, *by); err != nil {
+	if err := run(ctx, *config, *db, *id, *to, *by); err != nil {
 		fmt.Fprintln(os.Stderr, "pause_resume:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, db, id, to, by string) (err error) {
-	eng, err := localengine.Open(ctx, db, nil, pauseResume)
+func run(ctx context.Context, config, db, id, to, by string) (err error) {
+	cfg := &engines.Config{Engine: "local", Local: engines.Local{Path: db}}
+	otel := &telemetry.Config{}
+	if config != "" {
+		cfg, err = engines.Load(config, &engines.LoadOptions{Sections: map[string]any{"otel": otel}})
+		if err != nil {
+			return err
+		}
+	}
+	tel, err := telemetry.Open(ctx, otel)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tel.Close(context.WithoutCancel(ctx))) }()
+	eng, err := engines.Open(ctx, cfg, &engines.Options{Engine: durable.Options{
+		Observer: tel.Observer(), Logger: slog.New(tel.Handler(slog.Default().Handler())),
+	}}, pauseResume)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, eng.Close(context.WithoutCancel(ctx))) }()
+	tel.Watch(eng)
 	if to != "" {
 		return resume.Send(ctx, eng.Run(to, ""), Resume{by}, nil)
 	}
@@ -71,7 +93,7 @@ func run(ctx context.Context, db, id, to, by string) (err error) {
 	if err != nil {
 		return err
 	}
-	if db == ":memory:" {
+	if cfg.Engine == "memory" || db == ":memory:" {
 		fmt.Println(id, "waits for a minute: press Enter to resume it")
 		go onEnter(func() error { return resume.Send(ctx, r, Resume{by}, nil) })
 	} else {

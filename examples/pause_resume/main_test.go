@@ -106,7 +106,7 @@ func TestAnotherProcessResumesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.line(t, waits)
-	if out, err := exec.CommandContext(t.Context(), bin, "-db", db, "-resume", "pause-7", "-by", "alex").CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.CommandContext(t.Context(), bin, "-db", db, "-resume", "pause-7", "-by", "alex").Output(); err != nil || len(out) > 0 {
 		t.Errorf("the second process: %v\n%s", err, out)
 	}
 	again.line(t, "resumed by alex: hello")
@@ -141,5 +141,49 @@ func TestInMemoryEnterResumesIt(t *testing.T) {
 	p.line(t, "resumed by me: hello")
 	if err := p.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, &p.err)
+	}
+}
+
+// The file says which engine and where the spans go; what two processes send
+// is one trace.
+func TestAFileNamesEngineAndTelemetry(t *testing.T) {
+	t.Parallel()
+	bin, dir := program(t), t.TempDir()
+	config := filepath.Join(dir, "mcp_agent.config.yaml")
+	err := os.WriteFile(config, []byte(`
+execution_engine: local
+local:
+  path: runs.db
+otel:
+  enabled: true
+  service_name: pauses
+  capture_content: true
+  exporters:
+    - type: file
+      path: `+filepath.ToSlash(filepath.Join(dir, "spans.jsonl"))+`
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := startProcess(t, bin, "-config", config)
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first.line(t, "pause-1 waits for a minute: go run ./examples/pause_resume -resume pause-1")
+	if out, err := exec.CommandContext(t.Context(), bin, "-config", config, "-resume", "pause-1", "-by", "alex").Output(); err != nil || len(out) > 0 {
+		t.Errorf("the second process: %v\n%s", err, out)
+	}
+	first.line(t, "resumed by alex: hello")
+	if err := first.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, &first.err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "spans.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"name":"started pause_resume"`, `"name":"received signal resume"`, `"name":"signal resume"`, `"name":"run pause_resume"`, `"service.name":"pauses"`, `"mcpagent.output":"\"resumed by alex: hello\""`} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("the spans lack %s:\n%s", want, b)
+		}
 	}
 }
