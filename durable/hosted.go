@@ -62,6 +62,7 @@ type HostedCall struct {
 	To      Ref    // of a message or a stop
 	ID      string // of the message
 	Reason  string // of the stop
+	Trace   string // traceparent that a child or a message is sent with
 }
 
 // StepTerms are the resolved terms of a step's call.
@@ -122,6 +123,7 @@ func NewHost(defs *Definitions, o *Options) (*Host, error) {
 	if o != nil {
 		ex.opts = *o
 	}
+	ex.meet()
 	if err := ex.opts.check(); err != nil {
 		return nil, err
 	}
@@ -153,7 +155,7 @@ type Hosted struct {
 
 // Begin makes a run. The code does not run before [Hosted.Start].
 func (h *Host) Begin(c Cluster, s *HostedStart) (*Hosted, error) {
-	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, policies: h.proto.policies, queues: true}
+	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, policies: h.proto.policies, queues: true, tracer: h.proto.tracer, content: h.proto.content}
 	st := journal.NewMemory()
 	ex.st = st
 	ex.byRun, ex.byID = map[string]*entry{}, map[string]*entry{}
@@ -493,6 +495,9 @@ func (h *Hosted) seed(name string) [32]byte {
 // launch hands a call to the cluster.
 func (h *Hosted) launch(e *entry, oc *openCall) {
 	c := &HostedCall{Call: oc.call, At: oc.at}
+	if oc.call.Kind == kindChild || oc.call.Kind == kindMessage {
+		c.Trace = e.trace(e.row, oc.call.ID)
+	}
 	switch oc.call.Kind {
 	case kindStep:
 		if oc.spec == nil {
@@ -636,7 +641,7 @@ func (h *Hosted) Trace() string { return h.e.cfg.Trace }
 // ChildMeta is what is said with the start of a child.
 func (h *Hosted) ChildMeta(c *HostedCall, parent Ref) StartMeta {
 	in, _ := h.ex.unseal(c.Payload)
-	return StartMeta{Owner: h.e.row.Owner, Trace: h.e.cfg.Trace, Headers: c.Headers, Tags: c.Child.Tags, Digest: startDigest(c.Name, in),
+	return StartMeta{Owner: h.e.row.Owner, Trace: c.Trace, Headers: c.Headers, Tags: c.Child.Tags, Digest: startDigest(c.Name, in),
 		Secret: callbackSecret(h.e.cfg.Secret, "child/"+c.Call.ID), Scope: c.Key, Parent: &parent, Timeout: c.Child.Timeout}
 }
 

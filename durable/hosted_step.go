@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 // the engines of this module.
 type HostedStep struct {
 	StepInfo
+	Chain     string // run id of the first run of the chain; empty: this one
 	Called    time.Time
 	Options   json.RawMessage // of [HostedCall]; empty: the step's own
 	Input     journal.Payload
@@ -56,23 +58,31 @@ func (h *Host) RunStep(ctx context.Context, s *HostedStep) Verdict {
 	} else {
 		*spec = *h.proto.policies[def.owner].spec
 	}
-	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, st: &stepStore{info: &s.StepInfo, blobs: s.Blobs}, remote: true}
+	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, tracer: h.proto.tracer, content: h.proto.content, st: &stepStore{info: &s.StepInfo, blobs: s.Blobs}, remote: true}
 	ex.reader = &reader{st: ex.st, defs: ex.defs, codec: ex.opts.Codec}
 	in, err := ex.unseal(s.Input)
 	if err != nil {
 		return Verdict{Failure: &journal.Failure{Type: "payload", Message: fmt.Sprintf("the codec cannot decode the input of step %q: %v; start the worker with the key it was written with", s.Step, err)}, Retry: true, Delay: spec.delay(s.Attempt)}
 	}
-	row := &journal.Run{WorkflowID: s.WorkflowID, RunID: s.RunID, Name: s.Workflow, Owner: s.Owner}
+	row := &journal.Run{WorkflowID: s.WorkflowID, RunID: s.RunID, Chain: cmp.Or(s.Chain, s.RunID), Name: s.Workflow, Owner: s.Owner}
 	e := &entry{ex: ex, row: row, cfg: &runConfig{Trace: s.Trace, Headers: s.Headers}}
 	oc := &openCall{call: &journal.Call{ID: s.Call, Kind: kindStep, Name: s.Step}, spec: spec}
 	a := &attempt{ent: e, oc: oc, info: s.StepInfo, last: s.Last, tell: s.Beat}
-	e.observe(row, Observation{Kind: "step.started", Name: s.Step, Call: s.Call, Attempt: s.Attempt})
+	begins := Observation{Kind: "step.started", At: s.Started, Name: s.Step, Call: s.Call, Attempt: s.Attempt}
+	if s.Attempt == 1 {
+		begins.Took = max(s.Started.Sub(s.Called), 0)
+	}
+	e.observe(row, begins)
+	over := func(f *journal.Failure) {
+		e.observe(row, Observation{Kind: "step.ended", At: time.Now(), Name: s.Step, Call: s.Call, Attempt: s.Attempt,
+			Since: s.Started, Took: time.Since(s.Started), Err: fromFailure(f)})
+	}
 	type outcome struct {
 		out json.RawMessage
 		err error
 	}
 	done := make(chan outcome, 1)
-	go a.run(ex.propagate(ctx, e.cfg, s.Headers), def.fn, in, spec.within(s.Called, s.Started), func(out json.RawMessage, err error) task {
+	go a.run(a.place(ex.propagate(ctx, e.cfg, s.Headers)), def.fn, in, spec.within(s.Called, s.Started), func(out json.RawMessage, err error) task {
 		done <- outcome{out, err}
 		return nil
 	})
@@ -83,12 +93,13 @@ func (h *Host) RunStep(ctx context.Context, s *HostedStep) Verdict {
 		a.end(ErrShutdown)
 		o = <-done
 		if errors.Is(o.err, ErrShutdown) && !spec.AtMostOnce {
-			return Verdict{Lost: true, Retry: true, Failure: toFailure(toError(o.err))}
+			v := Verdict{Lost: true, Retry: true, Failure: toFailure(toError(o.err))}
+			over(v.Failure)
+			return v
 		}
 	}
 	v := ex.verdictOf(s, spec, o.out, o.err, s.Cancelled())
-	seen := Observation{Kind: "step.ended", Name: s.Step, Call: s.Call, Attempt: s.Attempt, Took: time.Since(s.Started), Err: fromFailure(v.Failure)}
-	e.observe(row, seen)
+	over(v.Failure)
 	return v
 }
 

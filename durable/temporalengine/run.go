@@ -530,7 +530,7 @@ func (d *drive) Launch(hc *durable.HostedCall) {
 			d.toSelf(c)
 			break
 		}
-		c.future = workflow.SignalExternalWorkflow(d.ctx, ref.WorkflowID, ref.RunID, hc.Name, d.h.raw(hc.Payload, signalMeta{ID: hc.ID, By: "workflow " + d.run.Row().WorkflowID}))
+		c.future = workflow.SignalExternalWorkflow(d.ctx, ref.WorkflowID, ref.RunID, hc.Name, d.h.raw(hc.Payload, signalMeta{ID: hc.ID, By: "workflow " + d.run.Row().WorkflowID, Trace: hc.Trace}))
 	case "stop":
 		d.look(c) // Temporal says yes also where it is too late
 	case "callback":
@@ -581,6 +581,9 @@ func (d *drive) sendStep(c *call) {
 		o.RetryPolicy.MaximumAttempts = 1
 	}
 	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Done: c.done}
+	if row.Chain != row.RunID {
+		meta.Chain = row.Chain
+	}
 	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
 }
 

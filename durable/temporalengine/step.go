@@ -58,7 +58,7 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 			WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Workflow: meta.Workflow,
 			Owner: meta.Owner, Trace: meta.Trace, Started: time.Now(),
 		},
-		Called: called, Options: meta.Options, Input: stored, Headers: meta.Headers,
+		Chain: meta.Chain, Called: called, Options: meta.Options, Input: stored, Headers: meta.Headers,
 		Stop: activity.GetWorkerStopChannel(ctx),
 		Cancelled: func() bool {
 			select {

@@ -55,6 +55,7 @@ type stepMeta struct {
 	Workflow string            `json:"workflow,omitempty"`
 	Owner    string            `json:"owner,omitempty"`
 	Trace    string            `json:"trace,omitempty"`
+	Chain    string            `json:"chain,omitempty"` // where it is not the run
 	Headers  map[string]string `json:"headers,omitempty"`
 	Called   int64             `json:"called,omitempty"` // microseconds
 	Done     int               `json:"done,omitempty"`   // attempts made before it was scheduled anew
