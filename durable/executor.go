@@ -203,6 +203,11 @@ func (ex *executor) resolveAll() error {
 		}
 		ex.policies[d.owner] = p
 	}
+	for _, d := range ex.defs.wfs {
+		if d.opts.Queue != "" && !ex.queues {
+			return fmt.Errorf("workflow %q: option Queue: %w: it runs everything in this process", d.name, ErrUnsupported)
+		}
+	}
 	return nil
 }
 
@@ -500,7 +505,7 @@ func (e *entry) wake() (*run, *Problem) {
 func (ex *executor) rebuild(e *entry, row *journal.Run) (*run, *Problem) {
 	began := time.Now()
 	def := ex.defs.wfs[row.Name]
-	if def == nil {
+	if def == nil || def.fn == nil {
 		return nil, &Problem{Kind: "not_defined", Text: fmt.Sprintf("workflow %q is not defined in this program: deploy one that has it", row.Name)}
 	}
 	r, err := newRun(e, row, def)

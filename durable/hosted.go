@@ -67,12 +67,12 @@ type HostedCall struct {
 
 // StepTerms are the resolved terms of a step's call.
 type StepTerms struct {
-	Timeout, TotalTimeout, QueueTimeout, Initial, Max time.Duration
-	Backoff                                           float64
-	MaxAttempts                                       int
-	NonRetryable                                      []string
-	AtMostOnce                                        bool
-	Queue                                             string
+	Timeout, TotalTimeout, QueueTimeout, Heartbeat, Initial, Max time.Duration
+	Backoff                                                      float64
+	MaxAttempts                                                  int
+	NonRetryable                                                 []string
+	AtMostOnce                                                   bool
+	Queue                                                        string
 }
 
 // ChildTerms are the terms of a child's start.
@@ -81,6 +81,7 @@ type ChildTerms struct {
 	ParentClose ParentClose
 	Timeout     time.Duration
 	Tags        map[string]string
+	Queue       string
 }
 
 // HostedStart is what a run on a cluster begins with.
@@ -506,13 +507,13 @@ func (h *Hosted) launch(e *entry, oc *openCall) {
 		}
 		s := oc.spec
 		d := func(us int64) time.Duration { return time.Duration(us) * time.Microsecond }
-		c.Step = StepTerms{Timeout: d(s.Timeout), TotalTimeout: d(s.TotalTimeout), QueueTimeout: d(s.QueueTimeout), Initial: d(s.Initial), Max: d(s.Max),
+		c.Step = StepTerms{Timeout: d(s.Timeout), TotalTimeout: d(s.TotalTimeout), QueueTimeout: d(s.QueueTimeout), Heartbeat: d(s.Heartbeat), Initial: d(s.Initial), Max: d(s.Max),
 			Backoff: s.Backoff, MaxAttempts: s.MaxAttempts, NonRetryable: s.NonRetryable, AtMostOnce: s.AtMostOnce, Queue: s.Queue}
 		c.Headers = headersOf(oc.call, e.cfg)
 	case kindChild:
 		var s childSpec
 		_ = json.Unmarshal(oc.call.Options, &s)
-		c.Child = ChildTerms{ID: s.ID, ParentClose: s.ParentClose, Timeout: time.Duration(s.Timeout) * time.Microsecond, Tags: s.Tags}
+		c.Child = ChildTerms{ID: s.ID, ParentClose: s.ParentClose, Timeout: time.Duration(s.Timeout) * time.Microsecond, Tags: s.Tags, Queue: s.Queue}
 		if c.Child.ID == "" {
 			c.Child.ID = e.row.WorkflowID + "/" + e.row.RunID[:8] + "/" + oc.call.ID
 		}
@@ -633,6 +634,14 @@ func (h *Host) Queries(workflow string) (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Queue is the one that a workflow is executed from; empty: the engine's own.
+func (h *Host) Queue(workflow string) string {
+	if def := h.proto.defs.wfs[workflow]; def != nil {
+		return def.opts.Queue
+	}
+	return ""
 }
 
 // Trace is the traceparent that the run was started with.

@@ -40,10 +40,17 @@ type Verdict struct {
 	Lost    bool             // the worker ended: it does not count
 }
 
-// Defines reports whether a step has a function in this program.
-func (h *Host) Defines(step string) bool {
-	d := h.proto.defs.steps[step]
-	return d != nil && d.fn != nil
+// Defines reports whether a workflow or a step has a function in this program.
+func (h *Host) Defines(kind Kind, name string) bool {
+	switch kind {
+	case KindWorkflow:
+		d := h.proto.defs.wfs[name]
+		return d != nil && d.fn != nil
+	case KindStep:
+		d := h.proto.defs.steps[name]
+		return d != nil && d.fn != nil
+	}
+	return false
 }
 
 // RunStep makes one attempt. The end of ctx asks the step to stop.

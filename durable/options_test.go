@@ -240,6 +240,7 @@ func TestOptionsThatContradictThemselvesAreRefused(t *testing.T) {
 		"policy attempts":      {&durable.Options{Policies: durable.Policies{"x": {MaxAttempts: -1}}}, nil, "negative"},
 		"negative timeout":     {nil, []durable.Definer{step(durable.StepOptions{Timeout: -1})}, "negative"},
 		"queue":                {nil, []durable.Definer{step(durable.StepOptions{Queue: "gpu"})}, "Queue"},
+		"queue of a workflow":  {nil, []durable.Definer{durable.NewWorkflow[int, int]("w", nil, &durable.WorkflowOptions{Queue: "gpu"})}, `workflow "w": option Queue`},
 		"once, many times":     {nil, []durable.Definer{step(durable.StepOptions{AtMostOnce: true, Retry: &durable.Retry{MaxAttempts: 2}})}, "contradict"},
 		"initial above max":    {nil, []durable.Definer{step(durable.StepOptions{Retry: &durable.Retry{Initial: 2, Max: 1}})}, "above"},
 		"workflow without fn":  {nil, []durable.Definer{durable.NewWorkflow[int, int]("w", nil, nil)}, "no function"},

@@ -44,13 +44,16 @@ type StepOptions struct {
 	// Abandon makes a cancelled caller go on at once; the default is to ask
 	// the step to stop and to wait for its real outcome.
 	Abandon bool
-	// Queue and Affinity route the step to certain workers. Engines that run
-	// everything in one process refuse them.
+	// Queue names the workers that the step is sent to. Such a step may be
+	// declared without a function: they have it, as one of theirs or as
+	// anything else that has its name on that queue. Affinity routes to one of
+	// them. Engines that run everything in one process refuse both.
 	Queue, Affinity string
 }
 
 // NewStep defines a step. fn may be nil: then the step is only declared, and
-// [Step.Bind] says in main what it does.
+// [Step.Bind] says in main what it does, or StepOptions.Queue where it is
+// done.
 func NewStep[In, Out any](name string, fn func(context.Context, In) (Out, error), o *StepOptions) *Step[In, Out] {
 	s := &Step[In, Out]{def: &stepIdentity{name: name}, fn: fn}
 	if o != nil {
@@ -228,8 +231,8 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 
 // allowed reports why a call of the step is refused now, or how it is made.
 func (s *Step[In, Out]) allowed(r *run, raw json.RawMessage) (*resolved, error) {
-	if s.function(r.ent) == nil {
-		return nil, fmt.Errorf("step %q: %w (a declared step needs Bind)", s.def.name, ErrNotDefined)
+	if !s.callable(r.ent) {
+		return nil, fmt.Errorf("step %q: %w (a declared step needs Bind, or the Queue of those who have it)", s.def.name, ErrNotDefined)
 	}
 	if err := r.ex.checkSize(len(raw), "the input of step", s.def.name); err != nil {
 		return nil, err
@@ -242,6 +245,15 @@ func (s *Step[In, Out]) allowed(r *run, raw json.RawMessage) (*resolved, error) 
 		return nil, fmt.Errorf("step %q: %w", s.def.name, err)
 	}
 	return p, nil
+}
+
+// callable reports whether a run may call the step: this program says what it
+// does, or who does it.
+func (s *Step[In, Out]) callable(e *entry) bool {
+	if d := e.ex.defs.steps[s.def.name]; d == nil || d.owner != s.def {
+		return false
+	}
+	return s.opts.Queue != "" && e.ex.queues || s.function(e) != nil
 }
 
 // function is what the step does on the engine of a run; nil means none.

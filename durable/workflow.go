@@ -29,6 +29,10 @@ type WorkflowOptions struct {
 	// paused and while nobody executes it. At its end the run is TimedOut at
 	// once; no code runs. 0: none.
 	Timeout time.Duration
+	// Queue names the workers that execute the workflow; empty: the engine's
+	// own. A workflow that others execute needs no function here. Engines that
+	// run everything in one process refuse it.
+	Queue string
 	// FailOnProblem makes a panic of the code fail the run. The default is a
 	// [Problem]: the run waits for a fixed deploy.
 	FailOnProblem bool
@@ -36,7 +40,8 @@ type WorkflowOptions struct {
 
 // NewWorkflow defines a workflow. fn must be deterministic: time, random
 // numbers, concurrency and I/O come from this package only. Its input and
-// result are JSON on every engine.
+// result are JSON on every engine. fn may be nil for a workflow that others
+// execute: see WorkflowOptions.Queue.
 func NewWorkflow[In, Out any](name string, fn func(context.Context, In) (Out, error), o *WorkflowOptions) *Workflow[In, Out] {
 	w := &Workflow[In, Out]{name: name, fn: fn}
 	if o != nil {
@@ -62,22 +67,14 @@ func (w *Workflow[In, Out]) Define(d *Definitions) {
 	if !d.claim(w, w.Info()) {
 		return
 	}
-	if w.fn == nil {
-		d.errs = append(d.errs, fmt.Errorf("workflow %q has no function", w.name))
+	if w.fn == nil && w.opts.Queue == "" {
+		d.errs = append(d.errs, fmt.Errorf("workflow %q has no function, nor the Queue of those who have it", w.name))
 		return
 	}
 	def := &workflowDef{name: w.name, opts: w.opts, in: typeOf[In](), accepts: map[defKey]Accepted{}}
 	def.check = func(in json.RawMessage) error { _, err := decode[In](in); return err }
-	def.fn = func(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
-		in, err := decode[In](raw)
-		if err != nil {
-			return nil, fmt.Errorf("input of workflow %q: %w", w.name, err)
-		}
-		out, err := w.fn(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		return encode(out)
+	if w.fn != nil {
+		def.fn = w.call
 	}
 	for _, a := range w.opts.Accepts {
 		i := a.Info()
@@ -85,6 +82,19 @@ func (w *Workflow[In, Out]) Define(d *Definitions) {
 		d.Add(a)
 	}
 	d.wfs[w.name] = def
+}
+
+// call is the function as engines call it.
+func (w *Workflow[In, Out]) call(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
+	in, err := decode[In](raw)
+	if err != nil {
+		return nil, fmt.Errorf("input of workflow %q: %w", w.name, err)
+	}
+	out, err := w.fn(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return encode(out)
 }
 
 // Start starts a run on an engine and returns when that is durable. A run of
@@ -171,6 +181,9 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 		return nil, fmt.Errorf("child workflow %q: %w", w.name, err)
 	}
 	if e.run == nil {
+		if w.fn == nil {
+			return nil, fmt.Errorf("workflow %q is declared without a function: %w: it needs an engine", w.name, ErrNotDefined)
+		}
 		// Plain Go: the value still makes the round trip that it would make.
 		call := func() (json.RawMessage, error) {
 			for raw := raw; ; {
@@ -208,7 +221,7 @@ func (w *Workflow[In, Out]) child(ctx context.Context, in In, o *ChildOptions, c
 		if def == nil {
 			no = fmt.Errorf("child workflow %q: %w", w.name, ErrNotDefined)
 		} else {
-			opts.Timeout = def.opts.Timeout.Microseconds()
+			opts.Timeout, opts.Queue = def.opts.Timeout.Microseconds(), def.opts.Queue
 			if no = r.ex.checkSize(len(raw), "the input of workflow", w.name); no == nil {
 				if no = r.room(); no != nil {
 					no = fmt.Errorf("child workflow %q: %w", w.name, no)
@@ -236,6 +249,7 @@ type childSpec struct {
 	ParentClose ParentClose       `json:"parent_close,omitempty"`
 	Timeout     int64             `json:"timeout,omitempty"`
 	Tags        map[string]string `json:"tags,omitempty"`
+	Queue       string            `json:"queue,omitempty"`
 }
 
 func childError(f *future) error {

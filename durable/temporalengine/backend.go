@@ -1,6 +1,7 @@
 package temporalengine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -177,7 +178,7 @@ func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Repl
 	}
 	r := &workflowservice.StartWorkflowExecutionRequest{
 		Namespace: h.space, WorkflowId: s.ID, WorkflowType: &commonpb.WorkflowType{Name: req.Name},
-		TaskQueue: &taskqueuepb.TaskQueue{Name: h.queue, Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
+		TaskQueue: &taskqueuepb.TaskQueue{Name: cmp.Or(h.host.Queue(req.Name), h.queue), Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
 		Input:     payloads(h.payload(stored, s.Meta)), Identity: h.identity(req), RequestId: req.ID,
 		WorkflowIdReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIdConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,

@@ -27,7 +27,7 @@ func (h *shared) askHere(ctx context.Context, ref durable.Ref, req *durable.Requ
 		return nil, err
 	}
 	for _, i := range h.defs.Infos() {
-		if i.Kind == durable.KindWorkflow {
+		if i.Kind == durable.KindWorkflow && h.host.Defines(i.Kind, i.Name) {
 			r.RegisterWorkflowWithOptions(h.execute, workflow.RegisterOptions{Name: i.Name})
 		}
 	}

@@ -116,7 +116,7 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 	none := converter.RawValue{}
 	in, _ := ctx.Value(inboundKey{}).(*inbound)
 	if in == nil {
-		return none, errors.New("the worker lacks the interceptor of temporalengine: add temporalengine.Interceptor to its options")
+		return none, errors.New("the worker lacks the interceptor of temporalengine: its options need what temporalengine.NewPlugin makes")
 	}
 	info := workflow.GetInfo(ctx)
 	d := &drive{h: h, id: info.WorkflowExecution.ID, root: ctx, in: in, byID: map[string]*call{}}
@@ -580,6 +580,9 @@ func (d *drive) sendStep(c *call) {
 	if s.AtMostOnce {
 		o.RetryPolicy.MaximumAttempts = 1
 	}
+	if s.Queue != "" && !d.h.host.Defines(durable.KindStep, c.Name) {
+		o.HeartbeatTimeout = s.Heartbeat // others may give no signs of life
+	}
 	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Done: c.done}
 	if row.Chain != row.RunID {
 		meta.Chain = row.Chain
@@ -608,6 +611,7 @@ func (d *drive) startChild(c *call) {
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		Memo:                  map[string]any{memoStart: converter.NewRawValue(plainJSON(inMemo(meta)))},
 	}
+	o.TaskQueue = c.Child.Queue
 	switch c.Child.ParentClose {
 	case durable.ParentCloseTerminate:
 		o.ParentClosePolicy = enumspb.PARENT_CLOSE_POLICY_TERMINATE
@@ -766,6 +770,10 @@ func (d *drive) stepOver(c *call, err error, raw *converter.RawValue, ev *durabl
 		ev.Failure = failureOf(err)
 	}
 	if ev.Failure != nil {
+		var spent *temporal.ActivityError
+		if ev.Failure.Attempts == 0 && errors.As(err, &spent) && spent.RetryState() == enumspb.RETRY_STATE_MAXIMUM_ATTEMPTS_REACHED {
+			ev.Failure.Attempts = c.Step.MaxAttempts // somebody else's: they did not count
+		}
 		ev.Attempt = ev.Failure.Attempts
 	}
 	return true

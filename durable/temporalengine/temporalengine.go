@@ -57,8 +57,9 @@ type Options struct {
 	// Worker is tuned by what is set in it; what the engine relies on
 	// (interceptors, the panic policy) is set in any case.
 	Worker worker.Options
-	// Client is the user's own, which stays theirs to close; HostPort to
-	// Metadata are not used then.
+	// Client is the user's own, which stays theirs to close, and has the
+	// namespace; HostPort, Identity, APIKey, TLS and Metadata are not used
+	// then. Encryption is Engine.Codec's: its data converter must not encode.
 	Client client.Client
 	// Heartbeat is how long a worker may be silent about a step before the
 	// attempt counts as lost, for another worker to make the next one. A cancel
@@ -97,6 +98,24 @@ type shared struct {
 
 // Open connects to the cluster and, unless it is told otherwise, works for it.
 func Open(ctx context.Context, o *Options, defs ...durable.Definer) (*durable.Engine, error) {
+	h, err := prepare(o, defs)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.connect(ctx); err != nil {
+		return nil, err
+	}
+	if !h.opts.ClientOnly {
+		if err := h.work(); err != nil {
+			h.close()
+			return nil, err
+		}
+	}
+	return durable.NewEngine(h, h.defs, &h.opts.Engine), nil
+}
+
+// prepare checks the options and the definitions.
+func prepare(o *Options, defs []durable.Definer) (*shared, error) {
 	if o == nil {
 		o = &Options{}
 	}
@@ -120,22 +139,13 @@ func Open(ctx context.Context, o *Options, defs ...durable.Definer) (*durable.En
 	if h.host, err = durable.NewHost(h.defs, &h.opts.Engine); err != nil {
 		return nil, err
 	}
-	if err := h.connect(ctx); err != nil {
-		return nil, err
-	}
-	if !o.ClientOnly {
-		if err := h.work(); err != nil {
-			h.close()
-			return nil, err
-		}
-	}
-	return durable.NewEngine(h, h.defs, &h.opts.Engine), nil
+	return h, nil
 }
 
 func (h *shared) connect(ctx context.Context) error {
 	if h.opts.Client != nil {
 		h.client = h.opts.Client
-		return nil
+		return h.adopt()
 	}
 	o := client.Options{
 		HostPort: h.opts.HostPort, Namespace: h.space, Identity: h.opts.Identity,
@@ -205,6 +215,7 @@ func (h *shared) work() error {
 	}
 	h.worker = worker.New(h.client, h.queue, o)
 	h.register(h.worker)
+	h.worker.RegisterDynamicActivity(h.lacks, activity.DynamicRegisterOptions{}) // on a worker of the user's own, that is theirs
 	if err := h.worker.Start(); err != nil {
 		return fmt.Errorf("start the Temporal worker of task queue %q: %w", h.queue, err)
 	}
@@ -231,18 +242,16 @@ func (h *shared) watchdog() time.Duration {
 func (h *shared) beat() time.Duration { return min(h.silence()/6, 5*time.Second) }
 
 // register tells a worker what this program defines.
-func (h *shared) register(r worker.Registry) {
+func (h *shared) register(r registry) {
 	for _, i := range h.defs.Infos() {
-		switch i.Kind {
-		case durable.KindWorkflow:
+		switch {
+		case !h.host.Defines(i.Kind, i.Name):
+		case i.Kind == durable.KindWorkflow:
 			r.RegisterWorkflowWithOptions(h.execute, workflow.RegisterOptions{Name: i.Name})
-		case durable.KindStep:
-			if h.host.Defines(i.Name) {
-				r.RegisterActivityWithOptions(h.perform, activity.RegisterOptions{Name: i.Name})
-			}
+		case i.Kind == durable.KindStep:
+			r.RegisterActivityWithOptions(h.perform, activity.RegisterOptions{Name: i.Name})
 		}
 	}
-	r.RegisterDynamicActivity(h.lacks, activity.DynamicRegisterOptions{})
 	r.RegisterActivityWithOptions(h.lookup, activity.RegisterOptions{Name: lookName})
 }
 
@@ -253,7 +262,7 @@ type intercept struct {
 }
 
 func (i *intercept) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	if _, ours := i.h.defs.Info(durable.KindWorkflow, workflow.GetInfo(ctx).WorkflowType.Name); !ours {
+	if !i.h.host.Defines(durable.KindWorkflow, workflow.GetInfo(ctx).WorkflowType.Name) {
 		return next
 	}
 	in := &inbound{h: i.h}
