@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -169,6 +170,19 @@ func plainClient(t *testing.T, c client.Client) {
 	engine(t, &temporalengine.Options{Client: c, TaskQueue: queue(t)}, takeOrder, charge)
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id(t), TaskQueue: queue(t)}, "order", map[string]any{"item": "tea", "cents": 500})
 	if err != nil {
+		t.Fatal(err)
+	}
+	// An update with the start waits for the first turn, which sets the handlers.
+	start := c.NewWithStartWorkflowOperation(client.StartWorkflowOptions{ID: id(t) + "-with", TaskQueue: queue(t), WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL}, "order", order{"tea", 500})
+	with, err := c.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{StartWorkflowOperation: start, UpdateOptions: client.UpdateWorkflowOptions{UpdateName: "discount", Args: []any{100}, WaitForStage: client.WorkflowUpdateStageCompleted}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if err := with.Get(ctx, &left); err != nil || left != 400 {
+		t.Errorf("an update with the start: %d, %v", left, err)
+	}
+	if err := c.TerminateWorkflow(ctx, id(t)+"-with", "", "seen"); err != nil {
 		t.Fatal(err)
 	}
 	update := func(cents int) (int, error) {

@@ -34,6 +34,7 @@ type drive struct {
 	begun  bool
 	tree   []*durable.Request
 	shown  published
+	fresh  []string // updates that the code takes since this turn
 }
 
 // published is what of the run the memo has.
@@ -169,6 +170,10 @@ func (d *drive) loop() (converter.RawValue, error) {
 				return converter.RawValue{}, err
 			}
 		}
+		for _, name := range d.fresh {
+			d.handle(name)
+		}
+		d.fresh = nil
 		d.publish()
 		if row := d.run.Row(); durable.State(row.State).Done() {
 			if err := d.farewell(row); err != nil {
@@ -400,8 +405,13 @@ func (d *drive) Now() int64 { return workflow.Now(d.ctx).UnixMicro() }
 // Replaying implements [durable.Cluster].
 func (d *drive) Replaying() bool { return workflow.IsReplaying(d.ctx) }
 
-// Handles implements [durable.Cluster].
-func (d *drive) Handles(name string) {
+// Handles implements [durable.Cluster]. The handler is set after the turn: the
+// SDK runs updates that wait for it while it is set, and the run's code, in the
+// middle of its turn, would be asked about them.
+func (d *drive) Handles(name string) { d.fresh = append(d.fresh, name) }
+
+// handle sets the handler of one of the workflow's updates.
+func (d *drive) handle(name string) {
 	err := workflow.SetUpdateHandlerWithOptions(d.ctx, name, func(ctx workflow.Context, in converter.RawValue) (converter.RawValue, error) {
 		ev, err := d.updateEvent(ctx, name, in)
 		if err != nil {
