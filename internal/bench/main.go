@@ -36,6 +36,10 @@ func parts() []part {
 		{"reopen", "opening a file with many unfinished runs", reopen},
 		{"waiting", "what a waiting run costs in memory, and a query of it", waiting},
 		{"growth", "with the number of runs, the length of a history, the size of a value", growth},
+		{"temporal latency", "our engine on a Temporal server against the plain SDK: lone runs", temporal((*temporals).latencies)},
+		{"temporal throughput", "… many runs at once", temporal((*temporals).throughput)},
+		{"temporal messages", "… signals, queries, updates", temporal((*temporals).messages)},
+		{"temporal memory", "… runs that wait", temporal((*temporals).memory)},
 		{"start", "the README's first command, when it is built; run it from the root", start},
 	}
 }
@@ -50,7 +54,7 @@ func main() {
 	flag.Parse()
 	if *list {
 		for _, p := range parts() {
-			fmt.Printf("%-12s %s\n", p.name, p.about)
+			fmt.Printf("%-20s %s\n", p.name, p.about)
 		}
 		return
 	}
