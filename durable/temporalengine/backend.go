@@ -210,7 +210,34 @@ func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Repl
 	if err != nil {
 		return nil, err
 	}
+	h.know(rep.RunId, req.Name)
 	return &durable.Reply{Ref: durable.Ref{WorkflowID: s.ID, RunID: rep.RunId}}, nil
+}
+
+// manyTypes is how many runs' types are kept in mind.
+const manyTypes = 10_000
+
+// know keeps in mind which workflow a run is of. That never changes, and spares
+// a look at the run with each message to it.
+func (h *shared) know(runID, workflow string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.types == nil || len(h.types) >= manyTypes {
+		h.types = map[string]string{}
+	}
+	h.types[runID] = workflow
+}
+
+// known is the workflow of a request's run, if it is known and anybody may ask
+// who asks.
+func (h *shared) known(req *durable.Request) (string, bool) {
+	if req.Actor.Owner != "" || req.Ref.WorkflowID == "" || req.Ref.RunID == "" {
+		return "", false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	name, ok := h.types[req.Ref.RunID]
+	return name, ok
 }
 
 // existing looks whether the run that has an id is the one that is meant.
@@ -295,6 +322,7 @@ func (h *shared) aim(ctx context.Context, req *durable.Request) (durable.Ref, st
 		return req.Ref, "", durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
 	}
 	w := info.GetWorkflowExecutionInfo()
+	h.know(w.GetExecution().GetRunId(), w.GetType().GetName())
 	switch s := stateOf(w.GetStatus()); {
 	case s.Done() && s != durable.Continued:
 		if req.Op == durable.OpQuery {
@@ -316,10 +344,27 @@ func (h *shared) aim(ctx context.Context, req *durable.Request) (durable.Ref, st
 }
 
 func (h *shared) signal(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	if name, ok := h.known(req); ok {
+		rep, err := h.signalTo(ctx, req, req.Ref, name)
+		if !ended(err) {
+			return rep, err
+		}
+	}
 	ref, name, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
+	return h.signalTo(ctx, req, ref, name)
+}
+
+// ended reports whether a run does not take messages: it has ended, or goes on
+// as another one.
+func ended(err error) bool {
+	var nobody *serviceerror.NotFound
+	return errors.As(err, &nobody)
+}
+
+func (h *shared) signalTo(ctx context.Context, req *durable.Request, ref durable.Ref, name string) (*durable.Reply, error) {
 	if no := h.host.Accepts(name, durable.KindSignal, req.Name, ref); no != nil {
 		return no, nil
 	}
@@ -374,10 +419,20 @@ func (h *shared) terminate(ctx context.Context, req *durable.Request) (*durable.
 }
 
 func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	if name, ok := h.known(req); ok {
+		rep, err := h.updateOf(ctx, req, req.Ref, name)
+		if !ended(err) {
+			return rep, err
+		}
+	}
 	ref, name, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
+	return h.updateOf(ctx, req, ref, name)
+}
+
+func (h *shared) updateOf(ctx context.Context, req *durable.Request, ref durable.Ref, name string) (*durable.Reply, error) {
 	if no := h.host.Accepts(name, durable.KindUpdate, req.Name, ref); no != nil {
 		return no, nil
 	}
@@ -508,6 +563,11 @@ func (h *shared) settle(ctx context.Context, req *durable.Request) (*durable.Rep
 }
 
 func (h *shared) query(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	if name, ok := h.known(req); ok && h.host.Accepts(name, durable.KindQuery, req.Name, req.Ref) == nil {
+		if rep := h.askAwake(ctx, req); rep != nil {
+			return rep, nil
+		}
+	}
 	ref, name, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
@@ -516,6 +576,25 @@ func (h *shared) query(ctx context.Context, req *durable.Request) (*durable.Repl
 		return no, nil
 	}
 	return h.ask(ctx, ref, req)
+}
+
+// askAwake asks a run that is at work and answers at once; nil if it is
+// anything else.
+func (h *shared) askAwake(ctx context.Context, req *durable.Request) *durable.Reply {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
+		Namespace: h.space, Execution: execution(req.Ref), QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
+		Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(plainJSON(req))},
+	})
+	if err != nil || out.GetQueryRejected() != nil {
+		return nil
+	}
+	rep := &durable.Reply{}
+	if unmarshal(first(out.GetQueryResult()), rep) != nil {
+		return nil
+	}
+	return rep
 }
 
 // read asks the run for what only it knows.

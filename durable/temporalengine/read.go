@@ -90,23 +90,28 @@ func mine(d *described, a durable.Actor) bool {
 
 // result waits for the end of a run's chain, or for a problem.
 func (h *shared) result(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, err := h.look(ctx, req.Ref)
-	if err != nil {
-		return nil, err
+	var info *described
+	ref, patience := req.Ref, soon
+	if _, ok := h.known(req); !ok {
+		var err error
+		if info, err = h.look(ctx, req.Ref); err != nil {
+			return nil, err
+		}
+		if !mine(info, req.Actor) {
+			return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+		}
+		ref, patience = refOf(info), blockedAfter
 	}
-	if !mine(info, req.Actor) {
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
-	}
-	ref := refOf(info)
 	for {
 		if p := h.problem(ctx, info); p != nil {
 			b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
 			return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, State: durable.Running, Problem: p}}, nil
 		}
-		ev, err := h.closing(ctx, ref, blockedAfter)
+		ev, err := h.closing(ctx, ref, patience)
 		if err != nil {
 			return nil, err
 		}
+		patience = blockedAfter
 		if ev == nil { // not yet: look whether it is blocked
 			if info, err = h.look(ctx, ref); err != nil {
 				return nil, err
@@ -133,6 +138,9 @@ func (h *shared) result(ctx context.Context, req *durable.Request) (*durable.Rep
 	}
 }
 
+// soon is how long the wait for a run goes on that was not looked at before.
+const soon = 200 * time.Millisecond
+
 // blockedAfter is how long a wait for a result goes on before it looks whether
 // the run is blocked.
 const blockedAfter = 2 * time.Second
@@ -140,25 +148,21 @@ const blockedAfter = 2 * time.Second
 // closing waits for the event that ends a run; nil if it has not come after a
 // while.
 func (h *shared) closing(ctx context.Context, ref durable.Ref, patience time.Duration) (*historypb.HistoryEvent, error) {
-	wait, cancel := context.WithTimeout(ctx, patience)
+	// The server answers a second before the call's deadline. A deadline that
+	// is nearer than that gets an empty answer at once, again and again.
+	wait, cancel := context.WithTimeout(ctx, patience+time.Second)
 	defer cancel()
-	var token []byte
-	for {
-		rep, err := h.client.WorkflowService().GetWorkflowExecutionHistory(wait, &workflowservice.GetWorkflowExecutionHistoryRequest{
-			Namespace: h.space, Execution: execution(ref), WaitNewEvent: true, NextPageToken: token,
-			HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT, SkipArchival: true,
-		})
-		if err != nil && ctx.Err() == nil && (wait.Err() != nil || passing(err)) {
-			return nil, sleep(ctx, 20*time.Millisecond)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if evs := rep.GetHistory().GetEvents(); len(evs) > 0 {
-			return evs[len(evs)-1], nil
-		}
-		token = rep.GetNextPageToken()
+	rep, err := h.client.WorkflowService().GetWorkflowExecutionHistory(wait, &workflowservice.GetWorkflowExecutionHistoryRequest{
+		Namespace: h.space, Execution: execution(ref), WaitNewEvent: true,
+		HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT, SkipArchival: true,
+	})
+	if err != nil && (ctx.Err() != nil || wait.Err() == nil && !passing(err)) {
+		return nil, err
 	}
+	if evs := rep.GetHistory().GetEvents(); len(evs) > 0 {
+		return evs[len(evs)-1], nil
+	}
+	return nil, sleep(ctx, 20*time.Millisecond)
 }
 
 // nextRun is the run that goes on where an event ends one.

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,6 +95,9 @@ type shared struct {
 	worker worker.Worker
 	fatal  chan error
 	closed atomic.Bool
+
+	mu    sync.Mutex
+	types map[string]string // of runs of no particular owner, by run id
 }
 
 // Open connects to the cluster and, unless it is told otherwise, works for it.
