@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -265,7 +266,14 @@ func (h *Hosted) Do(req *Request) *Reply {
 	if req.Ref.RunID == "" || req.Ref.WorkflowID == h.e.row.WorkflowID {
 		req.Ref = refOf(h.e.row)
 	}
-	rep, err := h.ex.Do(context.Background(), req)
+	// A run with a problem is looked at as it was before: the cluster tries
+	// again what led to it.
+	p := h.problem
+	h.problem = nil
+	defer func() { h.problem = cmp.Or(p, h.problem) }()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	rep, err := h.ex.Do(ctx, req)
 	if errors.Is(err, errStands) {
 		return &Reply{Ref: req.Ref}
 	}

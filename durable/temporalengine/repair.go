@@ -86,7 +86,7 @@ func (h *shared) reset(ctx context.Context, req *durable.Request) (*durable.Repl
 		}
 		return durable.Refuse(durable.ErrFinished, ref, "reset run %v: run %s came after it: reset that one", ref, refOf(newest).RunID), nil
 	}
-	point, no, err := h.point(ctx, ref, o)
+	point, no, err := h.point(ctx, info, o)
 	if err != nil || no != nil {
 		return no, err
 	}
@@ -148,7 +148,8 @@ func (h *shared) events(ctx context.Context, ref durable.Ref) (events []*history
 
 // point is the workflow task at which a run is reset: the one that made a
 // call, or the first.
-func (h *shared) point(ctx context.Context, ref durable.Ref, o *durable.ResetOptions) (int64, *durable.Reply, error) {
+func (h *shared) point(ctx context.Context, info *described, o *durable.ResetOptions) (int64, *durable.Reply, error) {
+	ref := refOf(info)
 	events, err := h.events(ctx, ref)
 	if err != nil {
 		return 0, nil, err
@@ -183,7 +184,7 @@ func (h *shared) point(ctx context.Context, ref durable.Ref, o *durable.ResetOpt
 		}
 		var m stepMeta
 		metaOf(first(a.GetInput()), &m)
-		if durable.AtMostOnce(m.Options) && started(events, ev.GetEventId()) {
+		if durable.AtMostOnce(m.Options) && (started(events, ev.GetEventId()) || atWork(info, a.GetActivityId())) {
 			return 0, durable.Refuse(durable.ErrRepeat, ref,
 				"reset run %v: the at-most-once step %s (call %s) was sent after the point and would be sent again: verify what it did, then allow it with AllowRepeat", ref, a.GetActivityType().GetName(), a.GetActivityId()), nil
 		}
@@ -217,6 +218,17 @@ func callIn(ev *historypb.HistoryEvent) string {
 		}
 	}
 	return s
+}
+
+// atWork reports whether an attempt of an activity is at work: its start is
+// not in the history yet.
+func atWork(info *described, activityID string) bool {
+	for _, a := range info.GetPendingActivities() {
+		if a.GetActivityId() == activityID && a.GetLastStartedTime() != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func started(events []*historypb.HistoryEvent, scheduled int64) bool {
