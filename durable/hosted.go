@@ -145,8 +145,6 @@ type Hosted struct {
 	c       Cluster
 	ex      *executor
 	e       *entry
-	first   *journal.Entry
-	at      int64
 	inbox   []*incoming
 	working bool
 	problem *Problem

@@ -34,6 +34,8 @@ type Engine struct {
 	Client func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error)
 	// Hour is how long an hour of the scenarios takes. 0: time is virtual.
 	Hour time.Duration
+	// AtOnce is how many scenarios are played at once where time is real. 0: 24.
+	AtOnce int
 	// Lacks says which abilities the engine does not have, and why.
 	Lacks    map[Ability]string
 	patience int // hours that a scenario may take where time is virtual; 0: 500 days
@@ -91,7 +93,7 @@ func TestEngine(t *testing.T, e Engine) {
 				continue
 			}
 			t.Run(m.Name, func(t *testing.T) {
-				queue := newQueue()
+				queue := newQueue(e.AtOnce)
 				for _, s := range Scenarios() {
 					t.Run(s.Name, func(t *testing.T) {
 						why := e.lacks(s)
@@ -135,8 +137,11 @@ var rounds = []struct{ atOnce, hours int }{{24, 1}, {6, 4}, {2, 15}}
 // they wait more than they work.
 type queue []chan struct{} // places, by round
 
-func newQueue() (q queue) {
-	for _, r := range rounds {
+func newQueue(atOnce int) (q queue) {
+	for i, r := range rounds {
+		if i == 0 && atOnce > 0 {
+			r.atOnce = atOnce
+		}
 		q = append(q, make(chan struct{}, r.atOnce))
 	}
 	return q

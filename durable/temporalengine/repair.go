@@ -92,7 +92,7 @@ func (h *shared) reset(ctx context.Context, req *durable.Request) (*durable.Repl
 	}
 	rep, err := h.client.WorkflowService().ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: h.space, WorkflowExecution: execution(ref), Reason: reasonOf(req), WorkflowTaskFinishEventId: point, RequestId: req.ID,
-		ResetReapplyExcludeTypes: []enumspb.ResetReapplyExcludeType{enumspb.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE, enumspb.RESET_REAPPLY_EXCLUDE_TYPE_CANCEL_REQUEST},
+		ResetReapplyExcludeTypes: []enumspb.ResetReapplyExcludeType{enumspb.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE},
 		Identity:                 h.identity(req),
 	})
 	if err != nil {

@@ -3,6 +3,7 @@
 //
 //	go run ./internal/contract              # all scenarios
 //	go run ./internal/contract -run signals # those whose name contains it
+//	go run ./internal/contract -temporal    # on a Temporal server too, which takes minutes
 //
 // It fails if a scenario fails anywhere, or is missing anywhere.
 package main
@@ -26,8 +27,9 @@ var packages = []string{"./durable/durabletest", "./durable/localengine"}
 func main() {
 	only := flag.String("run", "", "only the scenarios whose name contains this")
 	race := flag.Bool("race", false, "under the race detector: with fewer modes on a file, and no other process")
+	temporal := flag.Bool("temporal", false, "on a Temporal server too: in one process, and with two workers in another one that keep nothing in memory")
 	flag.Parse()
-	ok, err := run(os.Stdout, *only, *race)
+	ok, err := run(os.Stdout, *only, *race, *temporal)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "contract:", err)
 		os.Exit(2)
@@ -37,8 +39,13 @@ func main() {
 	}
 }
 
-func run(w io.Writer, only string, race bool) (bool, error) {
+func run(w io.Writer, only string, race, temporal bool) (bool, error) {
 	args := []string{"test", "-json", "-count=1", "-timeout=15m", "-run=^TestContract"}
+	packages := packages
+	if temporal {
+		args = append(args, "-tags=contract", "-timeout=1h")
+		packages = append(slices.Clone(packages), "./durable/temporalengine")
+	}
 	if race {
 		args = append(args, "-race")
 	}

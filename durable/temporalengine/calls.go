@@ -1,0 +1,401 @@
+package temporalengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/mcpagent/mcpagent/durable"
+)
+
+// Drop implements [durable.Cluster].
+func (d *drive) Drop(id string) {
+	c := d.byID[id]
+	if c == nil {
+		return
+	}
+	d.over(c)
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// Stop implements [durable.Cluster].
+func (d *drive) Stop(id string) {
+	c := d.byID[id]
+	if c == nil {
+		return
+	}
+	c.stop = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// Launch implements [durable.Cluster].
+func (d *drive) Launch(hc *durable.HostedCall) {
+	c := &call{HostedCall: hc}
+	c.ctx, c.cancel = workflow.WithCancel(d.ctx)
+	switch hc.Kind {
+	case "timer":
+		c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: hc.Call.ID + " " + hc.Name})
+	case "question":
+		if hc.Due > 0 {
+			c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: hc.Call.ID + " question " + hc.Name + " expires"})
+		}
+	case "step":
+		d.sendStep(c)
+	case "child":
+		d.startChild(c)
+	case "message":
+		ref := hc.To
+		if row := d.run.Row(); ref.WorkflowID == row.WorkflowID && (ref.RunID == "" || ref.RunID == row.RunID) {
+			d.toSelf(c)
+			break
+		}
+		c.future = workflow.SignalExternalWorkflow(d.ctx, ref.WorkflowID, ref.RunID, hc.Name, d.h.raw(hc.Payload, signalMeta{ID: hc.ID, By: "workflow " + d.run.Row().WorkflowID, Trace: hc.Trace}))
+	case "stop":
+		d.look(c) // Temporal says yes also where it is too late
+	case "callback":
+	}
+	d.open = append(d.open, c)
+	d.byID[hc.Call.ID] = c
+}
+
+// toSelf delivers a signal that a run sends to itself, which Temporal refuses.
+func (d *drive) toSelf(c *call) {
+	row := d.run.Row()
+	ev := &durable.StoredEvent{Kind: "done", Call: c.Call.ID}
+	ref := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
+	if no := d.h.host.Accepts(row.Name, durable.KindSignal, c.Name, ref); no != nil {
+		ev.Failure = durable.FailureOf(durable.ReplyErr(no))
+	} else {
+		d.in.items = append(d.in.items, item{event: &durable.StoredEvent{Kind: "signaled", ID: c.ID, Name: c.Name, By: "workflow " + row.WorkflowID, Payload: c.Payload}})
+	}
+	d.in.items = append(d.in.items, item{event: ev})
+}
+
+// until is the time that is left, never less than a moment: a timer that is
+// due fires at once.
+func (d *drive) until(due int64) time.Duration {
+	return max(time.Duration(due-d.Now())*time.Microsecond, time.Millisecond)
+}
+
+func (d *drive) sendStep(c *call) {
+	row := d.run.Row()
+	s := c.Step
+	o := workflow.ActivityOptions{
+		ActivityID: activityID(c), TaskQueue: s.Queue, WaitForCancellation: true,
+		StartToCloseTimeout: s.Timeout, ScheduleToCloseTimeout: s.TotalTimeout, ScheduleToStartTimeout: s.QueueTimeout,
+		HeartbeatTimeout: d.h.silence(),
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: s.Initial, BackoffCoefficient: s.Backoff, MaximumInterval: s.Max,
+			NonRetryableErrorTypes: s.NonRetryable},
+	}
+	if o.StartToCloseTimeout <= 0 {
+		o.StartToCloseTimeout = durable.DefaultStepTimeout
+	}
+	// The worker ends an attempt in time, and says what it knows of it. The
+	// server only steps in where it does not.
+	o.StartToCloseTimeout += timeoutGrace
+	if s.MaxAttempts > 0 {
+		o.RetryPolicy.MaximumAttempts = int32(max(1, s.MaxAttempts-c.done))
+	}
+	if s.AtMostOnce {
+		o.RetryPolicy.MaximumAttempts = 1
+	}
+	if s.Queue != "" && !d.h.host.Defines(durable.KindStep, c.Name) {
+		o.HeartbeatTimeout = s.Heartbeat // others may give no signs of life
+	}
+	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Done: c.done}
+	if row.Chain != row.RunID {
+		meta.Chain = row.Chain
+	}
+	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
+}
+
+// activityID has the name in it, for the SDK does not look at it where a run
+// ends in the task that it checks: code that calls another step must be found
+// out.
+func activityID(c *call) string {
+	id := c.Call.ID + " " + c.Name
+	if c.sent > 0 {
+		id += fmt.Sprintf("~%d", c.sent)
+	}
+	return id
+}
+
+func (d *drive) startChild(c *call) {
+	row := d.run.Row()
+	parent := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
+	meta := d.run.ChildMeta(c.HostedCall, parent)
+	o := workflow.ChildWorkflowOptions{
+		WorkflowID: c.Child.ID, WaitForCancellation: true, StaticSummary: c.Call.ID + " " + c.Name, WorkflowExecutionTimeout: c.Child.Timeout,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+		Memo:                  map[string]any{memoStart: converter.NewRawValue(plainJSON(inMemo(meta)))},
+	}
+	o.TaskQueue = c.Child.Queue
+	switch c.Child.ParentClose {
+	case durable.ParentCloseTerminate:
+		o.ParentClosePolicy = enumspb.PARENT_CLOSE_POLICY_TERMINATE
+	case durable.ParentCloseAbandon:
+		o.ParentClosePolicy = enumspb.PARENT_CLOSE_POLICY_ABANDON
+	}
+	c.child = workflow.ExecuteChildWorkflow(workflow.WithChildOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
+	c.future = c.child
+}
+
+// timeoutGrace is how long the server waits beyond an attempt's timeout.
+const timeoutGrace = 5 * time.Second
+
+// inMemo is what of a start everybody may read.
+func inMemo(m durable.StartMeta) durable.StartMeta {
+	m.Headers, m.Secret, m.Trace, m.Scope = nil, "", "", ""
+	return m
+}
+
+// take makes items of what Temporal has for a call.
+func (d *drive) take(c *call) (out []item) {
+	id := c.Call.ID
+	c.queued = false
+	if d.byID[id] != c {
+		return nil // given up meanwhile
+	}
+	if c.delay != nil {
+		if c.delay.IsReady() {
+			c.delay = nil
+			if c.stop {
+				d.over(c)
+				return []item{{event: &durable.StoredEvent{Kind: "done", Call: id, Failure: durable.FailureOf(fmt.Errorf("cancelled before it started: %w", context.Canceled))}}}
+			}
+			d.sendStep(c)
+		}
+		return nil
+	}
+	if c.child != nil && !c.started && c.child.GetChildWorkflowExecution().IsReady() {
+		c.started = true
+		var x workflow.Execution
+		if err := c.child.GetChildWorkflowExecution().Get(d.ctx, &x); err == nil {
+			addr, err := d.h.host.Seal(jsonOf(durable.Ref{WorkflowID: x.ID, RunID: x.RunID}))
+			if err == nil {
+				out = append(out, item{event: &durable.StoredEvent{Kind: "running", Call: id, Payload: addr}})
+			}
+		}
+	}
+	if c.future == nil || !c.future.IsReady() {
+		return out
+	}
+	ev := &durable.StoredEvent{Kind: "done", Call: id}
+	var raw converter.RawValue
+	switch c.Kind {
+	case "timer":
+		_ = c.future.Get(d.ctx, nil)
+		ev.Kind = "fired"
+	case "question":
+		d.over(c)
+		return append(out, item{expired: id})
+	case "step":
+		if !d.stepOver(c, c.future.Get(d.ctx, &raw), &raw, ev) {
+			return out
+		}
+	case "child":
+		err := c.future.Get(d.ctx, &raw)
+		if err == nil {
+			ev.Payload, err = d.h.stored(raw.Payload())
+		}
+		if err != nil {
+			ev.Failure = d.childFailure(c, err)
+		}
+	case "message", "stop":
+		if c.looks {
+			if ev.Failure = d.unheard(c); ev.Failure == nil && c.Kind == "stop" {
+				c.looks = false
+				c.future = workflow.RequestCancelExternalWorkflow(d.ctx, c.To.WorkflowID, c.To.RunID)
+				return out
+			}
+			break
+		}
+		err := c.future.Get(d.ctx, nil)
+		var unknown *temporal.UnknownExternalWorkflowExecutionError
+		if errors.As(err, &unknown) {
+			d.look(c)
+			return out
+		}
+		if err != nil {
+			ev.Failure = durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, err))
+		}
+	}
+	d.over(c)
+	return append(out, item{event: ev})
+}
+
+// over forgets a call that has its outcome.
+func (d *drive) over(c *call) {
+	delete(d.byID, c.Call.ID)
+	if i := slices.Index(d.open, c); i >= 0 {
+		d.open = slices.Delete(d.open, i, i+1)
+	}
+}
+
+// lostType is the type of the failure of an attempt whose worker ended.
+const lostType = "durable.lost"
+
+// notRegistered is the type of the failure of a worker that lacks an activity.
+const notRegistered = "ActivityNotRegisteredError"
+
+// stepOver reads the outcome of a step; false if it has none yet.
+func (d *drive) stepOver(c *call, err error, raw *converter.RawValue, ev *durable.StoredEvent) bool {
+	var app *temporal.ApplicationError
+	var timeout *temporal.TimeoutError
+	var canceled *temporal.CanceledError
+	switch {
+	case err == nil:
+		if ev.Payload, err = d.h.stored(raw.Payload()); err != nil {
+			ev.Failure = durable.FailureOf(err)
+		}
+	case errors.As(err, &timeout):
+		why := "the step's " + timeoutName(timeout.TimeoutType()) + " ran out"
+		switch timeout.TimeoutType() {
+		case enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
+			ev.Failure = durable.NotStarted(why)
+		default:
+			if cause := errors.Unwrap(timeout); cause != nil && errors.As(cause, &app) {
+				ev.Failure = failureOf(app)
+			} else {
+				ev.Failure = c.Lost(why, max(1, c.Step.MaxAttempts))
+			}
+		}
+	case errors.As(err, &app):
+		switch app.Type() {
+		case lostType:
+			// Its worker ended in good order: the attempt does not count.
+			c.sent++
+			_ = app.Details(&c.done)
+			if c.stop {
+				ev.Failure = durable.FailureOf(context.Canceled)
+				return true
+			}
+			d.sendStep(c)
+			return false
+		case notRegistered:
+			// A worker that lacks the step took it: nothing has begun.
+			c.sent++
+			_ = app.Details(&c.done)
+			c.future = nil
+			c.delay = workflow.NewTimerWithOptions(c.ctx, notRegisteredWait, workflow.TimerOptions{Summary: "a worker lacks step " + c.Name})
+			d.run.Note(&durable.StoredNote{Kind: "not_defined", Call: c.Call.ID})
+			return false
+		}
+		ev.Failure = failureOf(app)
+	case errors.As(err, &canceled):
+		ev.Failure = durable.FailureOf(fmt.Errorf("cancelled before it started: %w", context.Canceled))
+	default:
+		ev.Failure = failureOf(err)
+	}
+	if ev.Failure != nil {
+		var spent *temporal.ActivityError
+		if ev.Failure.Attempts == 0 && errors.As(err, &spent) && spent.RetryState() == enumspb.RETRY_STATE_MAXIMUM_ATTEMPTS_REACHED {
+			ev.Failure.Attempts = c.Step.MaxAttempts // somebody else's: they did not count
+		}
+		ev.Attempt = ev.Failure.Attempts
+	}
+	return true
+}
+
+func timeoutName(t enumspb.TimeoutType) string {
+	switch t {
+	case enumspb.TIMEOUT_TYPE_START_TO_CLOSE:
+		return "timeout"
+	case enumspb.TIMEOUT_TYPE_HEARTBEAT:
+		return "time for a sign of life of its worker"
+	case enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
+		return "QueueTimeout"
+	}
+	return "total timeout"
+}
+
+// childFailure tells how a child ended.
+func (d *drive) childFailure(c *call, err error) *durable.StoredFailure {
+	ref := durable.Ref{WorkflowID: c.Child.ID}
+	var taken *temporal.ChildWorkflowExecutionAlreadyStartedError
+	if errors.As(err, &taken) {
+		return durable.FailureOf(fmt.Errorf("start child workflow %q: %w", c.Name, &durable.TakenError{
+			WorkflowID: c.Child.ID, Text: fmt.Sprintf("workflow id %q is taken by another run", c.Child.ID)}))
+	}
+	var x workflow.Execution
+	if c.child.GetChildWorkflowExecution().IsReady() && c.child.GetChildWorkflowExecution().Get(d.ctx, &x) == nil {
+		ref.RunID = x.RunID
+	}
+	var app *temporal.ApplicationError
+	var canceled *temporal.CanceledError
+	var timeout *temporal.TimeoutError
+	var terminated *temporal.TerminatedError
+	switch {
+	case errors.As(err, &canceled):
+		return durable.ChildFailure(ref, durable.Cancelled, canceledFailure(canceled))
+	case errors.As(err, &app):
+		return durable.ChildFailure(ref, durable.Failed, failureOf(app))
+	case errors.As(err, &timeout):
+		return durable.ChildFailure(ref, durable.TimedOut, runTimedOut())
+	case errors.As(err, &terminated):
+		return durable.ChildFailure(ref, durable.Terminated, nil)
+	}
+	return durable.FailureOf(err)
+}
+
+func runTimedOut() *durable.StoredFailure {
+	return &durable.StoredFailure{Type: "timeout", Kind: "timeout", Message: "the run's timeout ran out"}
+}
+
+func canceledFailure(c *temporal.CanceledError) *durable.StoredFailure {
+	var raw converter.RawValue
+	if c.HasDetails() && c.Details(&raw) == nil {
+		f := &durable.StoredFailure{}
+		if unmarshal(raw.Payload(), f) == nil && f.Type != "" {
+			return f
+		}
+	}
+	return durable.FailureOf(context.Canceled)
+}
+
+// look asks the cluster, by an activity, whether a run is there.
+func (d *drive) look(c *call) {
+	c.looks = true
+	q := lookFor{Ref: c.To}
+	if c.Kind == "message" {
+		q.Signal, q.ID = c.Name, c.ID
+	}
+	o := workflow.ActivityOptions{ActivityID: c.Call.ID + "~look", StartToCloseTimeout: time.Minute, Summary: "is it there"}
+	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(d.ctx, o), lookName, q)
+}
+
+// unheard says why a message did not arrive.
+func (d *drive) unheard(c *call) *durable.StoredFailure {
+	var f found
+	if err := c.future.Get(d.ctx, &f); err != nil {
+		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, failureText(err)))
+	}
+	switch {
+	case f.Had, c.Kind == "stop" && f.State != "" && !f.State.Done():
+		return nil
+	case f.State == "":
+		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, durable.ErrNotFound))
+	}
+	return durable.FailureOf(fmt.Errorf("%s run %v (%s): %w", verb(c), c.To, f.State, durable.ErrFinished))
+}
+
+func failureText(err error) error { return durable.ErrorOf(failureOf(err)) }
+
+func verb(c *call) string {
+	if c.Kind == "stop" {
+		return "cancel"
+	}
+	return "signal"
+}
