@@ -188,9 +188,9 @@ func TestAQuestionOfAnEarlierLifeExpires(t *testing.T) {
 func TestAResetLeavesAbandonedChildrenAlone(t *testing.T) {
 	lives(t, func(t *testing.T, op *opener) {
 		kid := durable.NewWorkflow("kid", func(ctx context.Context, _ none) (none, error) { return none{}, durable.Sleep(ctx, 24*time.Hour) }, nil)
-		again := false
+		var again atomic.Bool
 		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) {
-			if err := durable.Sleep(ctx, time.Minute); err != nil || again {
+			if err := durable.Sleep(ctx, time.Minute); err != nil || again.Load() {
 				return none{}, err
 			}
 			if _, err := kid.Child(ctx, none{}, &durable.ChildOptions{ID: "left", ParentClose: durable.ParentCloseAbandon}); err != nil {
@@ -204,7 +204,7 @@ func TestAResetLeavesAbandonedChildrenAlone(t *testing.T) {
 		e := op.open(wf, kid)
 		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
 		time.Sleep(2 * time.Minute)
-		again = true
+		again.Store(true)
 		if _, err := wf.Result(t.Context(), must[*durable.Run](t)(r.Reset(t.Context(), &durable.ResetOptions{Before: "0/2"}))); err != nil {
 			t.Error(err)
 		}
