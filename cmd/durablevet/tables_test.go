@@ -91,7 +91,8 @@ func TestTheTablesKnowPackageDurable(t *testing.T) {
 		"WithActor", "ActorOf", "WithTrace", "TraceOf", // values of a context
 		"Heartbeat", "LastHeartbeat", // refused in a workflow by an error, nothing there
 		"NewExecutor", "NewReader", "Backend.Do", "Backend.Close", // for engines
-		"Propagator.Inject", "Propagator.Extract", // for the engine to call
+		"Host.RunStep", "Hosted.Update", "Cluster.Record", // for engines
+		"Propagator.Inject", "Propagator.Extract", "Tracer.Caller", "Tracer.Place", // for the engine to call
 	}
 	pkg := load(t, durablePath)[durablePath]
 	if pkg == nil {
