@@ -11,7 +11,6 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
-	querypb "go.temporal.io/api/query/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
@@ -36,10 +35,9 @@ func (h *shared) Do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 			rep, err = h.do(ctx, req)
 		}
 	}
-	var none *serviceerror.NotFound
-	for i := 0; i < 50 && errors.As(err, &none) && ctx.Err() == nil; i++ {
+	for i := 0; i < 50 && missing(err) && ctx.Err() == nil; i++ {
 		// It may have been continued as new while the request was on its way.
-		if info, lerr := h.look(ctx, req.Ref); lerr != nil || stateOf(info.GetWorkflowExecutionInfo().GetStatus()) != durable.Continued {
+		if info, lerr := h.look(ctx, req.Ref); lerr != nil || stateIn(info) != durable.Continued {
 			break
 		}
 		rep, err = h.do(ctx, req)
@@ -125,15 +123,14 @@ func (h *shared) explain(ctx context.Context, req *durable.Request, err error) (
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	var nobody *serviceerror.NotFound
 	var space *serviceerror.NamespaceNotFound
 	var bad *serviceerror.InvalidArgument
 	switch {
 	case errors.As(err, &bad) && strings.Contains(err.Error(), "Invalid RunId"):
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+		return notFound(req.Ref), nil
 	case errors.As(err, &space):
 		return nil, fmt.Errorf("%s: namespace %q is not on this cluster: %w", req.Op, h.space, err)
-	case errors.As(err, &nobody):
+	case missing(err):
 		return h.gone(ctx, req), nil
 	case errors.Is(err, durable.ErrNotFound), errors.Is(err, durable.ErrUnsupported), errors.Is(err, durable.ErrTooLarge), errors.Is(err, durable.ErrNoWorker):
 		return durable.ErrorReply(req.Ref, err), nil
@@ -141,15 +138,20 @@ func (h *shared) explain(ctx context.Context, req *durable.Request, err error) (
 	return nil, fmt.Errorf("%s: %w", req.Op, err)
 }
 
-// gone tells a run that has ended from one that never was: Temporal has one
-// error for both.
+// gone tells a run that has ended from one that never was.
 func (h *shared) gone(ctx context.Context, req *durable.Request) *durable.Reply {
-	info, err := h.look(ctx, req.Ref)
-	if err != nil || !mine(info, req.Actor) {
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref)
+	info, no, err := h.visible(ctx, req.Ref, req.Actor)
+	switch {
+	case err != nil:
+		return notFound(req.Ref)
+	case no != nil:
+		return no
 	}
-	ref := refOf(info)
-	s := stateOf(info.GetWorkflowExecutionInfo().GetStatus())
+	return finished(info)
+}
+
+func finished(info *described) *durable.Reply {
+	ref, s := refOf(info), stateIn(info)
 	no := durable.Refuse(durable.ErrFinished, ref, "run %v has ended (%s); start a new one", ref, s)
 	no.Err.State = s
 	return no
@@ -176,28 +178,18 @@ func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Repl
 	if err != nil {
 		return nil, fmt.Errorf("encode the input: %w", err)
 	}
-	r := &workflowservice.StartWorkflowExecutionRequest{
-		Namespace: h.space, WorkflowId: s.ID, WorkflowType: &commonpb.WorkflowType{Name: req.Name},
-		TaskQueue: &taskqueuepb.TaskQueue{Name: cmp.Or(h.host.Queue(req.Name), h.queue), Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
-		Input:     payloads(h.payload(stored, s.Meta)), Identity: h.identity(req), RequestId: req.ID,
-		WorkflowIdReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
-		WorkflowIdConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		Memo:                     &commonpb.Memo{Fields: map[string]*commonpb.Payload{memoStart: plainJSON(inMemo(s.Meta))}},
-	}
+	r := h.startRequest(req, s.ID, req.Name, s.Meta, h.payload(stored, s.Meta))
 	switch o.Reuse {
 	case durable.ReuseAllow:
 		r.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
 	case durable.ReuseFailed:
 		r.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
 	}
-	if s.Meta.Timeout > 0 {
-		r.WorkflowExecutionTimeout = durationpb.New(s.Meta.Timeout + o.Delay)
-	}
 	if o.Delay > 0 {
 		r.WorkflowStartDelay = durationpb.New(o.Delay)
-	}
-	if i, ok := h.defs.Info(durable.KindWorkflow, req.Name); ok && i.Title != "" {
-		r.UserMetadata = &sdkpb.UserMetadata{Summary: plainJSON(i.Title)}
+		if s.Meta.Timeout > 0 {
+			r.WorkflowExecutionTimeout = durationpb.New(s.Meta.Timeout + o.Delay)
+		}
 	}
 	if s.Signal != nil {
 		return h.signalWithStart(ctx, req, s, r)
@@ -212,6 +204,26 @@ func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Repl
 	}
 	h.know(rep.RunId, req.Name)
 	return &durable.Reply{Ref: durable.Ref{WorkflowID: s.ID, RunID: rep.RunId}}, nil
+}
+
+// startRequest is what every start has, of whatever the run begins with. An id
+// that was ever taken is refused.
+func (h *shared) startRequest(req *durable.Request, id, workflow string, m durable.StartMeta, input ...*commonpb.Payload) *workflowservice.StartWorkflowExecutionRequest {
+	r := &workflowservice.StartWorkflowExecutionRequest{
+		Namespace: h.space, WorkflowId: id, WorkflowType: &commonpb.WorkflowType{Name: workflow},
+		TaskQueue: &taskqueuepb.TaskQueue{Name: cmp.Or(h.host.Queue(workflow), h.queue), Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
+		Input:     payloads(input...), Identity: h.identity(req), RequestId: req.ID,
+		WorkflowIdReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+		WorkflowIdConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		Memo:                     &commonpb.Memo{Fields: map[string]*commonpb.Payload{memoStart: plainJSON(inMemo(m))}},
+	}
+	if m.Timeout > 0 {
+		r.WorkflowExecutionTimeout = durationpb.New(m.Timeout)
+	}
+	if i, ok := h.defs.Info(durable.KindWorkflow, workflow); ok && i.Title != "" {
+		r.UserMetadata = &sdkpb.UserMetadata{Summary: plainJSON(i.Title)}
+	}
+	return r
 }
 
 // manyTypes is how many runs' types are kept in mind.
@@ -257,11 +269,11 @@ func (h *shared) existing(ctx context.Context, req *durable.Request, s *durable.
 	}
 	if m.Digest != s.Meta.Digest || w.GetType().GetName() != req.Name {
 		remedy := "choose another id, or end that run"
-		if stateOf(w.GetStatus()).Done() {
+		if stateIn(info).Done() {
 			remedy = "choose another id, or start with a reuse policy"
 		}
 		return taken(fmt.Sprintf("workflow id %q is taken by run %s of workflow %q (%s), which was started with another workflow or input: %s",
-			s.ID, ref.RunID, w.GetType().GetName(), stateOf(w.GetStatus()), remedy))
+			s.ID, ref.RunID, w.GetType().GetName(), stateIn(info), remedy))
 	}
 	return &durable.Reply{Ref: ref, Existing: true}, nil
 }
@@ -274,7 +286,7 @@ func (h *shared) signalWithStart(ctx context.Context, req *durable.Request, s *d
 		return nil, err
 	}
 	if info, err := h.look(ctx, durable.Ref{WorkflowID: s.ID}); err == nil {
-		state := stateOf(info.GetWorkflowExecutionInfo().GetStatus())
+		state := stateIn(info)
 		if !state.Done() || req.Start.Reuse == durable.ReuseReject || req.Start.Reuse == durable.ReuseFailed && state == durable.Completed {
 			rep, err := h.existing(ctx, req, s, refOf(info))
 			if err != nil || rep.Err != nil {
@@ -310,58 +322,48 @@ func (h *shared) signalPayload(plain json.RawMessage, m signalMeta) (*commonpb.P
 
 // aim finds the run that a message is for: a run id follows the chain to its
 // end, and an owner's messages reach only the owner's runs.
-func (h *shared) aim(ctx context.Context, req *durable.Request) (durable.Ref, string, *durable.Reply, error) {
-	if req.Ref.RunID == "" && req.Actor.Owner == "" && len(h.defs.Infos()) == 0 {
-		return req.Ref, "", nil, nil
+func (h *shared) aim(ctx context.Context, req *durable.Request) (*described, *durable.Reply, error) {
+	info, no, err := h.visible(ctx, req.Ref, req.Actor)
+	if err != nil || no != nil {
+		return nil, no, err
 	}
-	info, err := h.look(ctx, req.Ref)
-	if err != nil {
-		return req.Ref, "", nil, err
-	}
-	if !mine(info, req.Actor) {
-		return req.Ref, "", durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
-	}
-	w := info.GetWorkflowExecutionInfo()
-	h.know(w.GetExecution().GetRunId(), w.GetType().GetName())
-	switch s := stateOf(w.GetStatus()); {
-	case s.Done() && s != durable.Continued:
-		if req.Op == durable.OpQuery {
-			break
-		}
-		if s != durable.Terminated && s != durable.TimedOut && req.ID != "" && (req.Op == durable.OpSignal || req.Op == durable.OpUpdate) {
-			// It may have had the same before: then the answer is the same.
-			rep, err := h.ask(ctx, refOf(info), req)
-			return refOf(info), "", rep, err
-		}
-		return refOf(info), "", h.gone(ctx, req), nil
+	h.know(refOf(info).RunID, workflowOf(info))
+	switch s := stateIn(info); {
 	case s == durable.Continued:
-		newest, err := h.look(ctx, durable.Ref{WorkflowID: req.Ref.WorkflowID})
-		if err == nil && newest.GetWorkflowExecutionInfo().GetFirstRunId() == w.GetFirstRunId() {
-			return refOf(newest), w.GetType().GetName(), nil, nil
+		if newest, err := h.look(ctx, durable.Ref{WorkflowID: req.Ref.WorkflowID}); err == nil && sameChain(newest, info) {
+			return newest, nil, nil
 		}
+	case !s.Done() || req.Op == durable.OpQuery:
+	case s != durable.Terminated && s != durable.TimedOut && req.ID != "" && (req.Op == durable.OpSignal || req.Op == durable.OpUpdate):
+		// It may have had the same before: then the answer is the same.
+		rep, err := h.ask(ctx, info, req)
+		return nil, rep, err
+	default:
+		return nil, finished(info), nil
 	}
-	return refOf(info), w.GetType().GetName(), nil, nil
+	return info, nil, nil
+}
+
+func workflowOf(d *described) string { return d.GetWorkflowExecutionInfo().GetType().GetName() }
+
+// sameChain reports whether two runs are of one chain of continue-as-new and
+// resets.
+func sameChain(a, b *described) bool {
+	return a.GetWorkflowExecutionInfo().GetFirstRunId() == b.GetWorkflowExecutionInfo().GetFirstRunId()
 }
 
 func (h *shared) signal(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
 	if name, ok := h.known(req); ok {
 		rep, err := h.signalTo(ctx, req, req.Ref, name)
-		if !ended(err) {
+		if !missing(err) {
 			return rep, err
 		}
 	}
-	ref, name, no, err := h.aim(ctx, req)
+	info, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
-	return h.signalTo(ctx, req, ref, name)
-}
-
-// ended reports whether a run does not take messages: it has ended, or goes on
-// as another one.
-func ended(err error) bool {
-	var nobody *serviceerror.NotFound
-	return errors.As(err, &nobody)
+	return h.signalTo(ctx, req, refOf(info), workflowOf(info))
 }
 
 func (h *shared) signalTo(ctx context.Context, req *durable.Request, ref durable.Ref, name string) (*durable.Reply, error) {
@@ -388,19 +390,20 @@ func (h *shared) send(ctx context.Context, ref durable.Ref, req *durable.Request
 // hold pauses and resumes: by a signal of ours, which the run's code never
 // sees.
 func (h *shared) hold(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	ref, _, no, err := h.aim(ctx, req)
+	info, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
-	r := *req
-	return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, doName, plainJSON(&r))
+	ref := refOf(info)
+	return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, doName, plainJSON(req))
 }
 
 func (h *shared) cancel(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	ref, _, no, err := h.aim(ctx, req)
+	info, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
+	ref := refOf(info)
 	_, err = h.client.WorkflowService().RequestCancelWorkflowExecution(ctx, &workflowservice.RequestCancelWorkflowExecutionRequest{
 		Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), RequestId: req.ID, Reason: req.Reason,
 	})
@@ -408,10 +411,11 @@ func (h *shared) cancel(ctx context.Context, req *durable.Request) (*durable.Rep
 }
 
 func (h *shared) terminate(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	ref, _, no, err := h.aim(ctx, req)
+	info, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
+	ref := refOf(info)
 	_, err = h.client.WorkflowService().TerminateWorkflowExecution(ctx, &workflowservice.TerminateWorkflowExecutionRequest{
 		Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), Reason: req.Reason,
 	})
@@ -421,15 +425,15 @@ func (h *shared) terminate(ctx context.Context, req *durable.Request) (*durable.
 func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
 	if name, ok := h.known(req); ok {
 		rep, err := h.updateOf(ctx, req, req.Ref, name)
-		if !ended(err) {
+		if !missing(err) {
 			return rep, err
 		}
 	}
-	ref, name, no, err := h.aim(ctx, req)
+	info, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
-	return h.updateOf(ctx, req, ref, name)
+	return h.updateOf(ctx, req, refOf(info), workflowOf(info))
 }
 
 func (h *shared) updateOf(ctx context.Context, req *durable.Request, ref durable.Ref, name string) (*durable.Reply, error) {
@@ -450,26 +454,8 @@ func (h *shared) updateOf(ctx context.Context, req *durable.Request, ref durable
 	if err != nil {
 		return h.blocked(ctx, ref, err)
 	}
-	stored, err := h.stored(out)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := h.host.Unseal(stored)
+	plain, err := h.plain(out)
 	return &durable.Reply{Ref: ref, Payload: plain}, err
-}
-
-// blocked tells of a problem of the run, if that is why it could not be asked.
-func (h *shared) blocked(ctx context.Context, ref durable.Ref, err error) (*durable.Reply, error) {
-	info, lerr := h.look(ctx, ref)
-	if lerr != nil {
-		return nil, err
-	}
-	p := h.problem(ctx, info)
-	if p == nil {
-		return nil, err
-	}
-	b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
-	return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, Problem: p}}, nil
 }
 
 // ask1 sends an update and waits for its answer.
@@ -542,17 +528,17 @@ func (h *shared) settle(ctx context.Context, req *durable.Request) (*durable.Rep
 	if !mine(info, req.Actor) {
 		return durable.Refuse(durable.ErrNotFound, req.Ref, "%s %q: not found", req.Op, req.Name), nil
 	}
-	if newest, err := h.look(ctx, durable.Ref{WorkflowID: ref.WorkflowID}); err == nil && newest.GetWorkflowExecutionInfo().GetFirstRunId() == info.GetWorkflowExecutionInfo().GetFirstRunId() {
+	if newest, err := h.look(ctx, durable.Ref{WorkflowID: ref.WorkflowID}); err == nil && sameChain(newest, info) {
 		// The id has the run that the question was first asked in; the run may
 		// have been reset, or continued.
 		info, ref = newest, refOf(newest)
 	}
-	switch s := stateOf(info.GetWorkflowExecutionInfo().GetStatus()); {
+	switch s := stateIn(info); {
 	case s == durable.Terminated, s == durable.TimedOut:
 		return durable.Refuse(durable.ErrFinished, ref, "%q is no longer open: run %v has ended (%s)", req.Name, ref, s), nil
 	case s.Done():
 		// It says how the question stood at the end.
-		return h.ask(ctx, ref, req)
+		return h.ask(ctx, info, req)
 	}
 	p, err := h.ask1(ctx, ref, req.ID, doName, plainJSON(req))
 	if err != nil {
@@ -568,102 +554,14 @@ func (h *shared) query(ctx context.Context, req *durable.Request) (*durable.Repl
 			return rep, nil
 		}
 	}
-	ref, name, no, err := h.aim(ctx, req)
+	info, no, err := h.aim(ctx, req)
 	if err != nil || no != nil {
 		return no, err
 	}
-	if no := h.host.Accepts(name, durable.KindQuery, req.Name, ref); no != nil {
+	if no := h.host.Accepts(workflowOf(info), durable.KindQuery, req.Name, refOf(info)); no != nil {
 		return no, nil
 	}
-	return h.ask(ctx, ref, req)
-}
-
-// askAwake asks a run that is at work and answers at once; nil if it is
-// anything else.
-func (h *shared) askAwake(ctx context.Context, req *durable.Request) *durable.Reply {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
-		Namespace: h.space, Execution: execution(req.Ref), QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
-		Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(plainJSON(req))},
-	})
-	if err != nil || out.GetQueryRejected() != nil {
-		return nil
-	}
-	rep := &durable.Reply{}
-	if unmarshal(first(out.GetQueryResult()), rep) != nil {
-		return nil
-	}
-	return rep
-}
-
-// read asks the run for what only it knows.
-func (h *shared) read(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, err := h.look(ctx, req.Ref)
-	if err != nil {
-		return nil, err
-	}
-	if !mine(info, req.Actor) {
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
-	}
-	return h.ask(ctx, refOf(info), req)
-}
-
-// ask asks the run: by a query, which its code answers on a worker, from a
-// replay if it is not awake. Where no worker can, this process looks itself.
-func (h *shared) ask(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
-	info, err := h.look(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	p := h.problem(ctx, info)
-	if p == nil {
-		rep, err := h.askWorker(ctx, ref, req)
-		if err == nil || ctx.Err() != nil {
-			return rep, err
-		}
-		if info, lerr := h.look(ctx, ref); lerr == nil {
-			p = h.problem(ctx, info)
-		}
-		if strings.Contains(err.Error(), "closed before") {
-			return h.askUnbegun(ctx, ref, req)
-		}
-		if p == nil && !errors.Is(err, durable.ErrNoWorker) {
-			return nil, err
-		}
-	}
-	rep, err := h.askHere(ctx, ref, req)
-	if err != nil && p != nil {
-		return h.blocked(ctx, ref, err)
-	}
-	return rep, err
-}
-
-// workerPatience is how long a query waits for a worker before this process
-// looks whether there is one.
-const workerPatience = 5 * time.Second
-
-func (h *shared) askWorker(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, workerPatience)
-	defer cancel()
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
-			Namespace: h.space, Execution: execution(ref),
-			Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(plainJSON(req))},
-		})
-		if err == nil {
-			rep := &durable.Reply{}
-			return rep, unmarshal(first(out.GetQueryResult()), rep)
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w on task queue %q that answers within %v: %w", durable.ErrNoWorker, h.queue, workerPatience, err)
-		}
-		// Before its first turn is recorded a run has no handlers.
-		if !passing(err) && !strings.Contains(err.Error(), "unknown queryType") && !strings.Contains(err.Error(), "before a worker could process") {
-			return nil, err
-		}
-		_ = sleep(ctx, wait)
-	}
+	return h.ask(ctx, info, req)
 }
 
 func (h *shared) identity(req *durable.Request) string {

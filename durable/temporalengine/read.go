@@ -22,90 +22,21 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 )
 
-type described = workflowservice.DescribeWorkflowExecutionResponse
-
-// look asks the cluster about a run.
-func (h *shared) look(ctx context.Context, ref durable.Ref) (*described, error) {
-	if ref.WorkflowID == "" && ref.RunID != "" {
-		found, err := h.findRun(ctx, ref.RunID)
-		if err != nil {
-			return nil, err
-		}
-		if ref = found; ref.WorkflowID == "" {
-			return nil, serviceerror.NewNotFound("no run of that id")
-		}
-	}
-	return h.client.WorkflowService().DescribeWorkflowExecution(ctx, &workflowservice.DescribeWorkflowExecutionRequest{Namespace: h.space, Execution: execution(ref)})
-}
-
-// findRun finds the workflow id of a run id; it is empty if there is none.
-func (h *shared) findRun(ctx context.Context, runID string) (durable.Ref, error) {
-	for range 20 {
-		rep, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Namespace: h.space, PageSize: 1, Query: "RunId = " + quoted(runID),
-		})
-		if err != nil {
-			return durable.Ref{}, err
-		}
-		if len(rep.GetExecutions()) > 0 {
-			x := rep.GetExecutions()[0].GetExecution()
-			return durable.Ref{WorkflowID: x.GetWorkflowId(), RunID: x.GetRunId()}, nil
-		}
-		// The list may lag behind.
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
-			return durable.Ref{}, err
-		}
-	}
-	return durable.Ref{}, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func refOf(d *described) durable.Ref {
-	x := d.GetWorkflowExecutionInfo().GetExecution()
-	return durable.Ref{WorkflowID: x.GetWorkflowId(), RunID: x.GetRunId()}
-}
-
-// startOf is what the memo says of a run's start.
-func startOf(m *commonpb.Memo) (s durable.StartMeta) {
-	if p := m.GetFields()[memoStart]; p != nil {
-		_ = unmarshal(p, &s)
-	}
-	return s
-}
-
-// mine reports whether an actor may see a run.
-func mine(d *described, a durable.Actor) bool {
-	return a.Owner == "" || startOf(d.GetWorkflowExecutionInfo().GetMemo()).Owner == a.Owner
-}
-
 // result waits for the end of a run's chain, or for a problem.
 func (h *shared) result(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
 	var info *described
 	ref, patience := req.Ref, soon
 	if _, ok := h.known(req); !ok {
+		var no *durable.Reply
 		var err error
-		if info, err = h.look(ctx, req.Ref); err != nil {
-			return nil, err
-		}
-		if !mine(info, req.Actor) {
-			return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+		if info, no, err = h.visible(ctx, req.Ref, req.Actor); err != nil || no != nil {
+			return no, err
 		}
 		ref, patience = refOf(info), blockedAfter
 	}
 	for {
 		if p := h.problem(ctx, info); p != nil {
-			b := &durable.BlockedError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, Problem: *p}
-			return &durable.Reply{Err: &durable.ReplyError{Code: "blocked", Message: b.Error(), Ref: ref, State: durable.Running, Problem: p}}, nil
+			return blockedReply(ref, p), nil
 		}
 		ev, err := h.closing(ctx, ref, patience)
 		if err != nil {
@@ -129,11 +60,7 @@ func (h *shared) result(ctx context.Context, req *durable.Request) (*durable.Rep
 		if state != durable.Completed {
 			return durable.EndedReply(ref, state, f), nil
 		}
-		stored, err := h.stored(payload)
-		if err != nil {
-			return nil, err
-		}
-		plain, err := h.host.Unseal(stored)
+		plain, err := h.plain(payload)
 		return &durable.Reply{Ref: ref, Payload: plain}, err
 	}
 }
@@ -201,78 +128,11 @@ func ending(ev *historypb.HistoryEvent) (durable.State, *commonpb.Payload, *dura
 	return durable.Running, nil, nil
 }
 
-// lateTasks is at how many attempts it is a problem that no worker answered in
-// time.
-const lateTasks = 4
-
-// problem reads what keeps a run's code from going on: its workflow task is
-// tried again and again.
-func (h *shared) problem(ctx context.Context, d *described) *durable.Problem {
-	t := d.GetPendingWorkflowTask()
-	if t == nil || t.GetAttempt() < 2 {
-		return nil
-	}
-	ref := refOf(d)
-	rep, err := h.client.WorkflowService().GetWorkflowExecutionHistoryReverse(ctx, &workflowservice.GetWorkflowExecutionHistoryReverseRequest{
-		Namespace: h.space, Execution: execution(ref), MaximumPageSize: 20,
-	})
-	if err != nil {
-		return nil
-	}
-	var late bool
-	p := &durable.Problem{Kind: "deadlock", Tries: int(t.GetAttempt()) - 1, Since: t.GetOriginalScheduledTime().AsTime()}
-	for _, ev := range rep.GetHistory().GetEvents() {
-		if a := ev.GetWorkflowTaskFailedEventAttributes(); a != nil {
-			if strings.Contains(a.GetFailure().GetMessage(), evicted) && t.GetAttempt() < lateTasks {
-				return nil
-			}
-			return taskProblem(a, p)
-		}
-		if ev.GetWorkflowTaskCompletedEventAttributes() != nil {
-			break
-		}
-		late = late || ev.GetWorkflowTaskTimedOutEventAttributes() != nil
-	}
-	if !late || t.GetAttempt() < lateTasks {
-		return nil // a worker that was killed does that once
-	}
-	p.Text = "the worker that had the run's code did not answer in time; it may be gone, or the code waits outside of durable"
-	return p
-}
-
-func taskProblem(a *historypb.WorkflowTaskFailedEventAttributes, p *durable.Problem) *durable.Problem {
-	msg := a.GetFailure().GetMessage()
-	p.Text = msg
-	if i := strings.Index(msg, problemMark); i >= 0 {
-		var ours durable.Problem
-		if json.NewDecoder(strings.NewReader(msg[i+len(problemMark):])).Decode(&ours) == nil {
-			ours.Since, ours.Tries = p.Since, p.Tries
-			return &ours
-		}
-	}
-	switch {
-	case a.GetCause() == enumspb.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR, strings.Contains(msg, "TMPRL1100"):
-		p.Kind = "mismatch"
-		p.Text = "the code does something else than the history has: the workflow was changed under a running run; deploy code that fits, or use durable.Version (" + msg + ")"
-	case strings.Contains(msg, "TMPRL1101"), strings.Contains(msg, "deadlock"):
-		p.Kind = "deadlock"
-	case strings.Contains(msg, "unable to find workflow type"):
-		p.Kind = "not_defined"
-		p.Text = "the workflow is not defined in the workers: deploy one that has it (" + msg + ")"
-	default:
-		p.Kind = "panic"
-	}
-	return p
-}
-
 // describe puts together what the cluster knows and what the run knows.
 func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, err := h.look(ctx, req.Ref)
-	if err != nil {
-		return nil, err
-	}
-	if !mine(info, req.Actor) {
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+	info, no, err := h.visible(ctx, req.Ref, req.Actor)
+	if err != nil || no != nil {
+		return no, err
 	}
 	ref := refOf(info)
 	d := h.description(info.GetWorkflowExecutionInfo())
@@ -285,16 +145,14 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 			_, payload, f := ending(ev)
 			d.Next = cmp.Or(nextRun(ev), info.GetWorkflowExtendedInfo().GetResetRunId())
 			d.Failure = durable.ErrorOf(f)
-			if stored, err := h.stored(payload); err == nil {
-				if plain, err := h.host.Unseal(stored); err == nil {
-					d.Result = plain
-				}
+			if plain, err := h.plain(payload); err == nil {
+				d.Result = plain
 			}
 		}
 	}
 	if d.Problem == nil {
 		// What only its code knows, if a worker is there to tell.
-		rep, err := h.ask(ctx, ref, &durable.Request{Op: durable.OpDescribe})
+		rep, err := h.ask(ctx, info, &durable.Request{Op: durable.OpDescribe})
 		if err == nil && rep.Err == nil && rep.Run != nil {
 			d.Turns, d.Status = rep.Run.Turns, rep.Run.Status
 			if !d.State.Done() {
@@ -508,14 +366,7 @@ func (h *shared) questions(ctx context.Context, req *durable.Request) (*durable.
 	if f.WorkflowID != "" || f.RunID != "" {
 		r := *req
 		r.Ref = durable.Ref{WorkflowID: f.WorkflowID, RunID: f.RunID}
-		info, err := h.look(ctx, r.Ref)
-		if err != nil {
-			return nil, err
-		}
-		if !mine(info, req.Actor) {
-			return durable.Refuse(durable.ErrNotFound, r.Ref, "run %v: not found; list the runs to see which there are", r.Ref), nil
-		}
-		return h.ask(ctx, refOf(info), &r)
+		return h.read(ctx, &r)
 	}
 	if f.All {
 		return durable.Refuse(durable.ErrBadInput, durable.Ref{}, "questions: All needs a WorkflowID"), nil
@@ -554,30 +405,23 @@ func (h *shared) questions(ctx context.Context, req *durable.Request) (*durable.
 
 // asksIn reads the questions in a memo.
 func (h *shared) asksIn(p *commonpb.Payload) (asks []*durable.QuestionInfo, err error) {
-	stored, err := h.stored(p)
-	if err != nil {
-		return nil, err
+	plain, err := h.plain(p)
+	if err == nil && plain != nil {
+		err = json.Unmarshal(plain, &asks)
 	}
-	plain, err := h.host.Unseal(stored)
-	if err != nil || plain == nil {
-		return nil, err
-	}
-	return asks, json.Unmarshal(plain, &asks)
+	return asks, err
 }
 
 // stream reads what a run has appended, and waits for more.
 func (h *shared) stream(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, err := h.look(ctx, req.Ref)
-	if err != nil {
-		return nil, err
-	}
-	if !mine(info, req.Actor) {
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
+	info, no, err := h.visible(ctx, req.Ref, req.Actor)
+	if err != nil || no != nil {
+		return no, err
 	}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ref := refOf(info)
-		over := stateOf(info.GetWorkflowExecutionInfo().GetStatus()).Done() // before it is asked: nothing follows then
-		rep, err := h.ask(ctx, ref, req)
+		over := stateIn(info).Done() // before it is asked: nothing follows then
+		rep, err := h.ask(ctx, info, req)
 		if err != nil || rep.Err != nil || len(rep.Entries) > 0 {
 			return rep, err
 		}
@@ -624,8 +468,7 @@ func (h *shared) health(ctx context.Context) (*durable.Reply, error) {
 func (h *shared) checkNamespace(ctx context.Context) error {
 	_, err := h.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: h.space})
 	var none *serviceerror.NamespaceNotFound
-	var nobody *serviceerror.NotFound
-	if errors.As(err, &none) || errors.As(err, &nobody) {
+	if errors.As(err, &none) || missing(err) {
 		return fmt.Errorf("namespace %q is not there: create it, or name another one: %w", h.space, err)
 	}
 	return err

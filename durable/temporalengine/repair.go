@@ -5,13 +5,10 @@ import (
 	"errors"
 	"strings"
 
-	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
-	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mcpagent/mcpagent/durable"
 )
@@ -19,14 +16,11 @@ import (
 // fork starts a run that is answered from another one's record: the record
 // travels with the start.
 func (h *shared) fork(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, err := h.look(ctx, req.Ref)
-	if err != nil {
-		return nil, err
+	info, no, err := h.visible(ctx, req.Ref, req.Actor)
+	if err != nil || no != nil {
+		return no, err
 	}
-	if !mine(info, req.Actor) {
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
-	}
-	rep, err := h.ask(ctx, refOf(info), req)
+	rep, err := h.ask(ctx, info, req)
 	if err != nil || rep.Err != nil {
 		return rep, err
 	}
@@ -34,17 +28,7 @@ func (h *shared) fork(ctx context.Context, req *durable.Request) (*durable.Reply
 	if err := unmarshal(rawJSON(rep.Data), &f); err != nil {
 		return nil, err
 	}
-	r := &workflowservice.StartWorkflowExecutionRequest{
-		Namespace: h.space, WorkflowId: f.WorkflowID, WorkflowType: &commonpb.WorkflowType{Name: f.Workflow},
-		TaskQueue: &taskqueuepb.TaskQueue{Name: h.queue, Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
-		Input:     payloads(h.payload(f.Input, f.Meta), rawJSON(f.Carry)), Identity: h.identity(req), RequestId: req.ID,
-		WorkflowIdReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
-		WorkflowIdConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		Memo:                     &commonpb.Memo{Fields: map[string]*commonpb.Payload{memoStart: plainJSON(inMemo(f.Meta))}},
-	}
-	if f.Meta.Timeout > 0 {
-		r.WorkflowExecutionTimeout = durationpb.New(f.Meta.Timeout)
-	}
+	r := h.startRequest(req, f.WorkflowID, f.Workflow, f.Meta, h.payload(f.Input, f.Meta), rawJSON(f.Carry))
 	started, err := h.client.WorkflowService().StartWorkflowExecution(ctx, r)
 	var there *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &there) {
@@ -67,14 +51,11 @@ func (h *shared) reset(ctx context.Context, req *durable.Request) (*durable.Repl
 	if o == nil {
 		o = &durable.ResetOptions{}
 	}
-	info, err := h.look(ctx, req.Ref)
-	if err != nil {
-		return nil, err
+	info, no, err := h.visible(ctx, req.Ref, req.Actor)
+	if err != nil || no != nil {
+		return no, err
 	}
 	ref := refOf(info)
-	if !mine(info, req.Actor) {
-		return durable.Refuse(durable.ErrNotFound, req.Ref, "run %v: not found; list the runs to see which there are", req.Ref), nil
-	}
 	if o.Turn != 0 {
 		return durable.Refuse(durable.ErrUnsupported, ref, "reset run %v: option Turn: the engine on Temporal finds the point by a call: use Before", ref), nil
 	}

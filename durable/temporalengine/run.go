@@ -337,11 +337,7 @@ func (d *drive) queries() error {
 	}
 	for _, name := range d.h.host.Queries(d.run.Row().Name) {
 		if err := workflow.SetQueryHandler(d.ctx, name, func(in converter.RawValue) (converter.RawValue, error) {
-			stored, err := d.h.stored(in.Payload())
-			if err != nil {
-				return converter.RawValue{}, err
-			}
-			plain, err := d.h.host.Unseal(stored)
+			plain, err := d.h.plain(in.Payload())
 			if err != nil {
 				return converter.RawValue{}, err
 			}
@@ -349,11 +345,7 @@ func (d *drive) queries() error {
 			if rep.Err != nil {
 				return converter.RawValue{}, errors.New(rep.Err.Message)
 			}
-			out, err := d.h.host.Seal(rep.Payload)
-			if err != nil {
-				return converter.RawValue{}, err
-			}
-			return d.h.raw(out, nil), nil
+			return d.h.sealed(rep.Payload)
 		}); err != nil {
 			return err
 		}
@@ -421,11 +413,7 @@ func (d *drive) handle(name string) {
 		if rep.Err != nil {
 			return converter.RawValue{}, replyError(rep)
 		}
-		out, err := d.h.host.Seal(rep.Payload)
-		if err != nil {
-			return converter.RawValue{}, err
-		}
-		return d.h.raw(out, nil), nil
+		return d.h.sealed(rep.Payload)
 	}, workflow.UpdateHandlerOptions{
 		UnfinishedPolicy: workflow.HandlerUnfinishedPolicyAbandon, // the run sees to it
 		Validator: func(ctx workflow.Context, in converter.RawValue) error {
@@ -513,11 +501,11 @@ func (d *drive) publish() {
 	put(memoPaused, d.shown.paused, now.paused)
 	if d.shown.asks != now.asks {
 		// Texts and contexts are as the codec wants them.
-		stored, err := d.h.host.Seal([]byte(cmp.Or(now.asks, "null")))
+		asks, err := d.h.sealed([]byte(cmp.Or(now.asks, "null")))
 		if err != nil {
 			panic(problem(&durable.Problem{Kind: "payload", Text: fmt.Sprintf("the codec cannot encode a question: %v", err)}))
 		}
-		memo[memoAsks] = d.h.raw(stored, nil)
+		memo[memoAsks] = asks
 	}
 	d.shown = now
 	if err := workflow.UpsertMemo(d.ctx, memo); err != nil {

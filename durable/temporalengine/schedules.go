@@ -23,13 +23,12 @@ import (
 const memoSchedule = "mcp-agent-schedule"
 
 func (h *shared) schedule(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	missing := durable.Refuse(durable.ErrNotFound, durable.Ref{}, "schedule %q: not found; list the schedules to see which there are", req.Name)
+	unknown := durable.Refuse(durable.ErrNotFound, durable.Ref{}, "schedule %q: not found; list the schedules to see which there are", req.Name)
 	handle := h.client.ScheduleClient().GetHandle(ctx, req.Name)
 	if req.Op != durable.OpSchedule || req.Reason != "create" {
 		info, err := h.scheduleInfo(ctx, req.Name)
-		var none *serviceerror.NotFound
-		if errors.As(err, &none) || err == nil && req.Actor.Owner != "" && info.Owner != req.Actor.Owner {
-			return missing, nil
+		if missing(err) || err == nil && req.Actor.Owner != "" && info.Owner != req.Actor.Owner {
+			return unknown, nil
 		}
 		if err != nil {
 			return nil, err
@@ -170,9 +169,8 @@ func (h *shared) schedules(ctx context.Context, req *durable.Request) (*durable.
 	rep := &durable.Reply{Schedules: []*durable.ScheduleInfo{}}
 	add := func(id string) error {
 		info, err := h.scheduleInfo(ctx, id)
-		var gone *serviceerror.NotFound
 		switch {
-		case errors.As(err, &gone):
+		case missing(err):
 			return nil
 		case err != nil:
 			return err

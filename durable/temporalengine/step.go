@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
@@ -15,11 +14,9 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 )
 
-const (
-	// notRegisteredWait is how long a step waits that came to a worker which
-	// lacks it.
-	notRegisteredWait = 5 * time.Second
-)
+// notRegisteredWait is how long a step waits that came to a worker which lacks
+// it.
+const notRegisteredWait = 5 * time.Second
 
 // perform executes one attempt: it is the function behind each of our activity
 // types.
@@ -86,10 +83,8 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 	if activity.HasHeartbeatDetails(ctx) {
 		var last converter.RawValue
 		if activity.GetHeartbeatDetails(ctx, &last) == nil {
-			if b, err := h.stored(last.Payload()); err == nil {
-				if b, err := h.host.Unseal(b); err == nil && string(b) != "null" {
-					s.Last = b
-				}
+			if b, err := h.plain(last.Payload()); err == nil && string(b) != "null" {
+				s.Last = b
 			}
 		}
 	}
@@ -152,14 +147,13 @@ const lookName = "mcp-agent:look"
 
 func (h *shared) lookup(ctx context.Context, q lookFor) (found, error) {
 	info, err := h.look(ctx, q.Ref)
-	var none *serviceerror.NotFound
-	if errors.As(err, &none) {
+	if missing(err) {
 		return found{}, nil
 	}
 	if err != nil {
 		return found{}, err
 	}
-	f := found{State: stateOf(info.GetWorkflowExecutionInfo().GetStatus())}
+	f := found{State: stateIn(info)}
 	if q.Signal != "" && f.State.Done() {
 		// It may have had the same signal while it could take it.
 		rep, err := h.Do(ctx, &durable.Request{Op: durable.OpSignal, ID: q.ID, Ref: refOf(info), Name: q.Signal})
@@ -202,8 +196,8 @@ func (b *stepBlobs) GetBlob(digest string) ([]byte, error) {
 	if b.h.blobs != nil {
 		return b.h.GetBlob(digest)
 	}
-	rep, err := b.h.ask(b.ctx, durable.Ref{WorkflowID: b.info.WorkflowExecution.ID, RunID: b.info.WorkflowExecution.RunID},
-		&durable.Request{Op: durable.OpGetBlob, Name: digest})
+	rep, err := b.h.read(b.ctx, &durable.Request{Op: durable.OpGetBlob, Name: digest,
+		Ref: durable.Ref{WorkflowID: b.info.WorkflowExecution.ID, RunID: b.info.WorkflowExecution.RunID}})
 	if err != nil {
 		return nil, err
 	}

@@ -107,6 +107,24 @@ func (h *shared) stored(p *commonpb.Payload) ([]byte, error) {
 	}
 }
 
+// plain is what a payload says.
+func (h *shared) plain(p *commonpb.Payload) (json.RawMessage, error) {
+	stored, err := h.stored(p)
+	if err != nil {
+		return nil, err
+	}
+	return h.host.Unseal(stored)
+}
+
+// sealed makes the wire form of a plain value.
+func (h *shared) sealed(plain json.RawMessage) (converter.RawValue, error) {
+	stored, err := h.host.Seal(plain)
+	if err != nil {
+		return converter.RawValue{}, err
+	}
+	return h.raw(stored, nil), nil
+}
+
 // first is the first of some payloads, nil if there is none.
 func first(ps *commonpb.Payloads) *commonpb.Payload {
 	if len(ps.GetPayloads()) == 0 {
