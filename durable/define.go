@@ -75,6 +75,8 @@ type Definitions struct {
 	wfs   map[string]*workflowDef
 	steps map[string]*stepDef
 	errs  []error
+
+	values map[reflect.Type]any // see Provide
 }
 
 type defKey struct {

@@ -59,6 +59,8 @@ Definitions are values given to the engine's Open. There is no registry.
 	WithCancel, WithTimeout     scope of the run      as in context         as in context
 	WithoutCancel               as in context         as in context         as in context
 	PutBlob, GetBlob            with the turn         at once               ErrNoEngine
+	LendBlob                    kept while it runs    as PutBlob            ErrNoEngine, or With's
+	Provided                    the program's value   the program's value   With's value
 	Logger                      after the commit      at once               slog.Default
 	InfoOf                      the run               the run               false
 	Heartbeat, StepInfoOf       error, false          recorded best effort  error, false

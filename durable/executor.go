@@ -102,6 +102,7 @@ type entry struct {
 	accused  bool                        // the stored row has what the watchdog found, e.row has not
 	detached atomic.Pointer[journal.Run] // how it was ended while its code did not come back
 	ended    atomic.Bool                 // the observer knows of its end
+	lent     atomic.Pointer[lentBy]      // what the awake run has lent, see [LendBlob]
 	turning  atomic.Int64                // since when code runs, UnixMicro; 0: it does not
 }
 
@@ -475,6 +476,7 @@ func (e *entry) putAway() {
 		return
 	}
 	e.run = nil
+	e.lent.Store(nil)
 	e.ex.discard(r)
 }
 

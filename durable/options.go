@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -244,9 +245,26 @@ func GetBlob(ctx context.Context, digest string) ([]byte, error) {
 		ex = e.attempt.ent.ex
 	}
 	if ex == nil {
-		return nil, fmt.Errorf("durable.GetBlob: %w", ErrNoEngine)
+		w, err := worldOf(ctx)
+		if w == nil || err != nil {
+			return nil, fmt.Errorf("durable.GetBlob: %w", cmp.Or(err, ErrNoEngine))
+		}
+		if b := w.lent.get(digest); b != nil {
+			return b, nil
+		}
+		return nil, fmt.Errorf("blob %s: %w: nothing lent it", digest, ErrNotFound)
+	}
+	if e.run != nil {
+		if b := e.run.ent.lent.Load().by(e.run).get(digest); b != nil {
+			return b, nil
+		}
 	}
 	rep := ex.reader.blob(digest)
+	if e.attempt != nil && !ex.remote && rep.Err != nil && errors.Is(rep.err(), ErrNotFound) {
+		if b, err := e.attempt.borrow(ctx, digest); b != nil || err != nil {
+			return b, err
+		}
+	}
 	if h := ex.host; h != nil && rep.Err != nil {
 		stored, err := h.c.GetBlob(digest)
 		if err != nil {

@@ -197,7 +197,7 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		if s.opts.AtMostOnce {
 			return fail(fmt.Errorf("at-most-once step %q: %w", s.def.name, ErrInStep))
 		}
-		fn := s.function(e.attempt.ent)
+		fn := s.function(ctx, e.attempt.ent)
 		if fn == nil {
 			return fail(fmt.Errorf("step %q: %w", s.def.name, ErrNotDefined))
 		}
@@ -205,11 +205,12 @@ func (s *Step[In, Out]) start(ctx context.Context, in In, call string) *Future[O
 		return &Future[Out]{plain: finished(out, err)}
 	}
 	if e.run == nil {
-		if s.fn == nil {
-			return fail(fmt.Errorf("step %q is declared without a function: %w: bind one", s.def.name, ErrNotDefined))
+		fn, err := s.plainFunction(ctx)
+		if err != nil {
+			return fail(fmt.Errorf("step %q: %w", s.def.name, err))
 		}
 		return &Future[Out]{plain: startPlain(func() (json.RawMessage, error) {
-			return runPlainStep(ctx, s.def.name, stepFunc(s.def.name, s.fn), s.opts, raw)
+			return runPlainStep(ctx, s.def.name, fn, s.opts, raw)
 		})}
 	}
 	r := e.run
@@ -253,16 +254,15 @@ func (s *Step[In, Out]) callable(e *entry) bool {
 	if d := e.ex.defs.steps[s.def.name]; d == nil || d.owner != s.def {
 		return false
 	}
-	return s.opts.Queue != "" && e.ex.queues || s.function(e) != nil
+	return s.opts.Queue != "" && e.ex.queues || s.function(context.Background(), e) != nil
 }
 
-// function is what the step does on the engine of a run; nil means none.
-func (s *Step[In, Out]) function(e *entry) func(context.Context, json.RawMessage) (json.RawMessage, error) {
+// function is what the step does on the engine of a run, or without one where
+// ctx is; nil means nothing.
+func (s *Step[In, Out]) function(ctx context.Context, e *entry) stepFn {
 	if e == nil {
-		if s.fn == nil {
-			return nil
-		}
-		return stepFunc(s.def.name, s.fn)
+		fn, _ := s.plainFunction(ctx) // why there is none is ErrNotDefined
+		return fn
 	}
 	if d := e.ex.defs.steps[s.def.name]; d != nil && d.owner == s.def {
 		return d.fn

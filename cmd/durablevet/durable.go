@@ -58,6 +58,7 @@ var classes = map[string]class{
 	"WithTimeout":           records | writes,
 	"PutBlob":               records | writes,
 	"GetBlob":               blocks | writes,
+	"LendBlob":              writes,
 	"Run.Signal":            waits,
 	"Run.Cancel":            waits,
 

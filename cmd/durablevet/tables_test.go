@@ -88,7 +88,7 @@ func TestTheTablesKnowPackageDurable(t *testing.T) {
 	t.Parallel()
 	harmless := []string{
 		"Now", "Logger", "InfoOf", "StepInfoOf", "WithoutCancel", // looked at, never recorded
-		"WithActor", "ActorOf", "WithTrace", "TraceOf", // values of a context
+		"WithActor", "ActorOf", "WithTrace", "TraceOf", "With", "Provided", // values of a context
 		"Heartbeat", "LastHeartbeat", // refused in a workflow by an error, nothing there
 		"NewExecutor", "NewReader", "Backend.Do", "Backend.Close", // for engines
 		"Host.RunStep", "Hosted.Update", "Cluster.Record", // for engines

@@ -140,6 +140,53 @@ var published = []Scenario{
 		},
 	},
 	{
+		Name: "published/lent",
+		Row:  "Published values",
+		Rule: "What a run lends is read by its steps, also when the run was put away and the step is sent again in another process, and is not stored. What definitions provide is found in workflows and steps.",
+		New: func(env *Env) *Play {
+			table := &lentTable{name: "of the program"}
+			read := durable.NewStep("read", func(ctx context.Context, sum string) (string, error) {
+				if _, err := durable.GetBlob(ctx, strings.Repeat("0", 64)); !errors.Is(err, durable.ErrNotFound) {
+					return "", fmt.Errorf("what nobody lent: %w", err)
+				}
+				b, err := durable.GetBlob(ctx, sum)
+				p, _ := durable.Provided[*lentTable](ctx)
+				return string(b) + " " + p.name, err
+			}, &durable.StepOptions{Retry: &durable.Retry{MaxAttempts: 1}})
+			late := durable.NewStep("late", func(ctx context.Context, sum string) (string, error) {
+				if i, _ := durable.StepInfoOf(ctx); i.Attempt == 1 {
+					return "", durable.RetryAfter(env.Hours(2), errors.New("later"))
+				}
+				b, err := durable.GetBlob(ctx, sum)
+				return string(b), err
+			}, nil)
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
+				p, _ := durable.Provided[*lentTable](ctx)
+				sum, err := durable.LendBlob(ctx, []byte("lent"))
+				if err != nil {
+					return "", err
+				}
+				if b, err := durable.GetBlob(ctx, sum); err != nil || string(b) != "lent" {
+					return "", fmt.Errorf("in its own turn: %q, %w", b, err)
+				}
+				one, err := read.Do(ctx, sum)
+				if err != nil {
+					return "", err
+				}
+				two, err := late.Do(ctx, sum)
+				return one + ", " + two + ", " + p.name, err
+			}, nil)
+			return &Play{Defs: durable.Set{wf, read, late, table}, Drive: func(t *T) {
+				r := start(t, wf, none{}, "r")
+				t.Pass(1)
+				t.Restart()
+				result(t, wf, r, "lent of the program, lent, of the program")
+				_, err := t.Engine.GetBlob(t.Context(), durable.BlobDigest([]byte("lent")))
+				t.Is("what is lent is not kept", err, durable.ErrNotFound)
+			}}
+		},
+	},
+	{
 		Name: "published/log-lines",
 		Row:  "Commit before effect",
 		Rule: "A log line of a workflow is written once, when its turn is on disk: not in replays, queries or deferred functions of a run that is put away.",
@@ -413,3 +460,9 @@ var lists = []Scenario{
 		},
 	},
 }
+
+// lentTable is a value of a program that its code finds.
+type lentTable struct{ name string }
+
+// Define implements [durable.Definer].
+func (l *lentTable) Define(d *durable.Definitions) { d.Provide(l) }

@@ -190,11 +190,13 @@ type stepBlobs struct {
 
 func (b *stepBlobs) PutBlob(digest string, stored []byte) error { return b.h.PutBlob(digest, stored) }
 
-// GetBlob asks the store, or where there is none the run itself: it has what
-// its own code has put.
+// GetBlob asks the store, and then the run itself: it has what its own code has
+// put where there is no store, and what it has lent.
 func (b *stepBlobs) GetBlob(digest string) ([]byte, error) {
 	if b.h.blobs != nil {
-		return b.h.GetBlob(digest)
+		if data, err := b.h.GetBlob(digest); !errors.Is(err, durable.ErrNotFound) {
+			return data, err
+		}
 	}
 	rep, err := b.h.read(b.ctx, &durable.Request{Op: durable.OpGetBlob, Name: digest,
 		Ref: durable.Ref{WorkflowID: b.info.WorkflowExecution.ID, RunID: b.info.WorkflowExecution.RunID}})
