@@ -50,6 +50,7 @@ var layers = []layer{
 	{"internal/mutate", nil, nil},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{"internal/temporaltest", nil, nil},
+	{"internal/toolset", []string{"durable", "llm"}, nil},
 	{".", nil, []string{"durable", "durable/localengine", "mcpserve"}}, // the facade comes later
 }
 
