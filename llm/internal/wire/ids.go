@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"regexp"
+	"sync/atomic"
+
+	"github.com/mcpagent/mcpagent/llm"
+)
+
+var callID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
+
+// CallID is the ID of a call as any provider takes it. That of another
+// provider may be too long, or have other characters; it becomes one that is
+// the same each time.
+func CallID(id string) string {
+	if callID.MatchString(id) {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "call_" + hex.EncodeToString(sum[:16])
+}
+
+// UniqueIDs gives those calls of an answer an ID that have none, or one that
+// the conversation has already: some servers count from 0 in each answer.
+func UniqueIDs(r *llm.Request, answer *llm.Message) {
+	seen := map[string]bool{}
+	for _, m := range r.Messages {
+		for _, c := range m.Calls() {
+			seen[c.ID] = true
+		}
+	}
+	for _, c := range answer.Calls() {
+		if c.ID == "" || seen[c.ID] {
+			c.ID = "call_" + rand.Text()
+		}
+		seen[c.ID] = true
+	}
+}
+
+// Args are the arguments that a model wrote, as [llm.ToolCall] has them.
+func Args(text string) (args json.RawMessage, bad string) {
+	if text == "" {
+		return json.RawMessage("{}"), ""
+	}
+	if err := wantObject(text); err != nil {
+		wrote, _ := json.Marshal(text) // of a string
+		return wrote, err.Error()
+	}
+	return Compact(json.RawMessage(text)), ""
+}
+
+func wantObject(text string) error {
+	var v map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		return fmt.Errorf("the arguments are no JSON object: %w", err)
+	}
+	if v == nil {
+		return fmt.Errorf("the arguments are null, and not a JSON object")
+	}
+	return nil
+}
+
+// Written are the arguments as the model wrote them.
+func Written(c *llm.ToolCall) string {
+	var text string
+	if c.Bad != "" && json.Unmarshal(c.Args, &text) == nil {
+		return text
+	}
+	if len(c.Args) == 0 {
+		return "{}"
+	}
+	return string(c.Args)
+}
+
+// Once is a sequence that can be ranged over once.
+func Once(seq iter.Seq2[llm.Delta, error]) iter.Seq2[llm.Delta, error] {
+	var used atomic.Bool
+	return func(yield func(llm.Delta, error) bool) {
+		if used.Swap(true) {
+			yield(llm.Delta{}, fmt.Errorf("an answer is ranged over twice: it comes once"))
+			return
+		}
+		seq(yield)
+	}
+}

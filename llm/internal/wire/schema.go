@@ -1,0 +1,395 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// An object is JSON whose keys keep their order: models answer in the order of
+// the properties.
+type object []field
+
+type field struct {
+	key   string
+	value json.RawMessage
+}
+
+func parse(b []byte) (object, error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, fmt.Errorf("no object: %.40q", b)
+	}
+	var o object
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		o = o.set(key.(string), value)
+	}
+	_, err := d.Token()
+	return o, err
+}
+
+func (o object) index(key string) int {
+	return slices.IndexFunc(o, func(f field) bool { return f.key == key })
+}
+
+func (o object) get(key string) json.RawMessage {
+	if i := o.index(key); i >= 0 {
+		return o[i].value
+	}
+	return nil
+}
+
+func (o object) set(key string, value json.RawMessage) object {
+	if i := o.index(key); i >= 0 {
+		o[i].value = value
+		return o
+	}
+	return append(o, field{key, value})
+}
+
+func (o object) without(keys ...string) object {
+	return slices.DeleteFunc(o, func(f field) bool { return slices.Contains(keys, f.key) })
+}
+
+func (o object) json() json.RawMessage {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, f := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		key, _ := json.Marshal(f.key) // of a string
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(f.value)
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+func isObject(b json.RawMessage) bool {
+	b = bytes.TrimSpace(b)
+	return len(b) > 0 && b[0] == '{'
+}
+
+// maxDepth of a schema that is looked into. What lies below stays as it is.
+const maxDepth = 32
+
+// ToolSchema is a schema of arguments as OpenAI and Anthropic take it: an
+// object with properties, without alternatives on top, arrays with items, no
+// null where a list belongs. It may allow more than the schema it was made of,
+// never less: who executes the tool validates with that one.
+func ToolSchema(schema json.RawMessage) (json.RawMessage, error) {
+	if len(bytes.TrimSpace(schema)) == 0 {
+		return json.RawMessage(`{"type":"object","properties":{}}`), nil
+	}
+	o, err := parse(schema)
+	if err != nil {
+		return nil, err
+	}
+	if o, err = o.deref(); err != nil {
+		return nil, err
+	}
+	for _, key := range []string{"anyOf", "oneOf", "allOf"} {
+		if branches := o.get(key); branches != nil {
+			if o, err = o.without(key).join(branches, key == "allOf"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	o = o.without("not", "enum", "const", "if", "then", "else", "$schema", "$id")
+	if string(o.get("type")) != `"object"` {
+		o = append(object{{"type", json.RawMessage(`"object"`)}}, o.without("type")...)
+	}
+	if !isObject(o.get("properties")) {
+		o = o.without("properties").set("properties", json.RawMessage("{}"))
+	}
+	return tidy(o, 0), nil
+}
+
+// deref puts a definition of the schema in the place of a reference on top.
+func (o object) deref() (object, error) {
+	for range maxDepth {
+		var ref string
+		if json.Unmarshal(o.get("$ref"), &ref) != nil {
+			return o, nil
+		}
+		o = o.without("$ref")
+		list, name, _ := strings.Cut(strings.TrimPrefix(ref, "#/"), "/")
+		defs, err := parse(o.get(list))
+		if err != nil || !isObject(defs.get(name)) {
+			return nil, fmt.Errorf("the reference %s leads nowhere", ref)
+		}
+		target, err := parse(defs.get(name))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range target {
+			o = o.set(f.key, f.value)
+		}
+	}
+	return nil, fmt.Errorf("references without end")
+}
+
+// join adds the properties of alternatives to an object. What all of them
+// require is required.
+func (o object) join(branches json.RawMessage, all bool) (object, error) {
+	var list []json.RawMessage
+	if json.Unmarshal(branches, &list) != nil {
+		return o, nil
+	}
+	props, _ := parse(o.get("properties"))
+	var required []string
+	_ = json.Unmarshal(o.get("required"), &required) // anything else requires nothing
+	var common []string
+	first := true
+	for _, raw := range list {
+		b, err := parse(raw)
+		if err != nil {
+			common, first = nil, false
+			continue
+		}
+		own, _ := parse(b.get("properties"))
+		for _, p := range own {
+			if props.index(p.key) < 0 {
+				props = append(props, p)
+			}
+		}
+		var needs []string
+		_ = json.Unmarshal(b.get("required"), &needs)
+		switch {
+		case all:
+			common = append(common, needs...)
+		case first:
+			common = needs
+		default:
+			common = slices.DeleteFunc(common, func(s string) bool { return !slices.Contains(needs, s) })
+		}
+		first = false
+	}
+	for _, s := range common {
+		if !slices.Contains(required, s) {
+			required = append(required, s)
+		}
+	}
+	o = o.set("properties", props.json())
+	if required = slices.DeleteFunc(required, func(s string) bool { return props.index(s) < 0 }); len(required) > 0 {
+		b, err := json.Marshal(required)
+		if err != nil {
+			return nil, err
+		}
+		o = o.set("required", b)
+	}
+	return o, nil
+}
+
+// tidy mends what schemas of the wild have wrong.
+func tidy(o object, depth int) json.RawMessage {
+	if depth > maxDepth {
+		return o.json()
+	}
+	o = slices.DeleteFunc(o, func(f field) bool { return string(f.value) == "null" && f.key != "default" && f.key != "const" })
+	if string(o.get("type")) == `"array"` && o.get("items") == nil && o.get("prefixItems") == nil {
+		o = o.set("items", json.RawMessage("{}"))
+	}
+	return each(o, func(sub json.RawMessage) json.RawMessage {
+		switch string(bytes.TrimSpace(sub)) {
+		case "true":
+			return json.RawMessage("{}")
+		case "false":
+			return json.RawMessage(`{"not":{}}`)
+		}
+		s, err := parse(sub)
+		if err != nil {
+			return sub
+		}
+		return tidy(s, depth+1)
+	})
+}
+
+// each replaces the schemas right within one.
+func each(o object, f func(json.RawMessage) json.RawMessage) json.RawMessage {
+	for i := range o {
+		switch o[i].key {
+		case "properties", "$defs", "definitions", "patternProperties", "dependentSchemas":
+			if m, err := parse(o[i].value); err == nil {
+				for j := range m {
+					m[j].value = f(m[j].value)
+				}
+				o[i].value = m.json()
+			}
+		case "items", "contains", "propertyNames":
+			o[i].value = f(o[i].value)
+		case "additionalProperties":
+			if isObject(o[i].value) {
+				o[i].value = f(o[i].value)
+			}
+		case "anyOf", "oneOf", "allOf", "prefixItems":
+			var list []json.RawMessage
+			if json.Unmarshal(o[i].value, &list) != nil {
+				continue
+			}
+			for j := range list {
+				list[j] = f(list[j])
+			}
+			if b, err := json.Marshal(list); err == nil {
+				o[i].value = b
+			}
+		}
+	}
+	return o.json()
+}
+
+// Strict is a schema of an answer for providers that hold the model to it
+// while it writes, and whether that can be: every property is required, nothing
+// else is allowed, and there are only the words that they know. Objects that
+// don't say whether more is allowed are closed, which takes nothing away from
+// who reads the answer.
+func Strict(schema json.RawMessage, known ...string) (json.RawMessage, bool) {
+	o, err := parse(schema)
+	if err != nil || string(o.get("type")) != `"object"` || o.get("anyOf") != nil {
+		return schema, false
+	}
+	ok := true
+	out := strict(o.without("$schema", "$id"), known, 0, &ok)
+	if !ok {
+		return schema, false
+	}
+	return out, true
+}
+
+func strict(o object, known []string, depth int, ok *bool) json.RawMessage {
+	if depth > 10 {
+		*ok = false
+	}
+	if !*ok {
+		return nil
+	}
+	for _, f := range o {
+		if !slices.Contains(known, f.key) {
+			*ok = false
+			return nil
+		}
+	}
+	if o.get("type") == nil && o.get("$ref") == nil && o.get("anyOf") == nil && o.get("enum") == nil && o.get("const") == nil {
+		*ok = false
+		return nil
+	}
+	if bytes.Contains(o.get("type"), []byte(`"object"`)) {
+		props, err := parse(o.get("properties"))
+		var required []string
+		if err != nil || json.Unmarshal(o.get("required"), &required) != nil && len(props) > 0 {
+			*ok = false
+			return nil
+		}
+		for _, p := range props {
+			if !slices.Contains(required, p.key) {
+				*ok = false
+				return nil
+			}
+		}
+		switch string(o.get("additionalProperties")) {
+		case "", "false":
+			o = o.set("additionalProperties", json.RawMessage("false"))
+		default:
+			// jsonschema-go writes false as {"not":{}}
+			if string(Compact(o.get("additionalProperties"))) != `{"not":{}}` {
+				*ok = false
+				return nil
+			}
+			o = o.set("additionalProperties", json.RawMessage("false"))
+		}
+		if o.get("required") == nil {
+			o = o.set("required", json.RawMessage("[]"))
+		}
+	}
+	return each(o, func(sub json.RawMessage) json.RawMessage {
+		s, err := parse(sub)
+		if err != nil {
+			*ok = false
+			return nil
+		}
+		return strict(s, known, depth+1, ok)
+	})
+}
+
+// Compact is JSON without spaces. What is no JSON stays as it is.
+func Compact(b json.RawMessage) json.RawMessage {
+	var out bytes.Buffer
+	if json.Compact(&out, b) != nil {
+		return b
+	}
+	return out.Bytes()
+}
+
+// Fields are the members of a JSON object.
+func Fields(b json.RawMessage) (map[string]any, error) {
+	o, err := parse(b)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]any, len(o))
+	for _, f := range o {
+		out[f.key] = f.value
+	}
+	return out, nil
+}
+
+// Cache keeps what was made of schemas: the same tools are sent with each
+// request. It is safe for concurrent use.
+type Cache struct {
+	mu   sync.Mutex
+	made map[string]Made
+}
+
+// Made is what came of a schema.
+type Made struct {
+	Schema json.RawMessage
+	Strict bool
+	Err    error
+}
+
+// Of gives what f makes of a schema. The kind tells apart what is made of one
+// schema in two ways.
+func (c *Cache) Of(kind string, schema json.RawMessage, f func(json.RawMessage) Made) Made {
+	key := kind + string(schema)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m, ok := c.made[key]
+	if !ok {
+		if m = f(schema); c.made == nil || len(c.made) >= 1000 {
+			c.made = map[string]Made{}
+		}
+		c.made[key] = m
+	}
+	return m
+}
+
+// Tool is [ToolSchema], kept.
+func (c *Cache) Tool(schema json.RawMessage) (json.RawMessage, error) {
+	m := c.Of("tool:", schema, func(s json.RawMessage) Made {
+		out, err := ToolSchema(s)
+		return Made{Schema: out, Err: err}
+	})
+	return m.Schema, m.Err
+}
+
+// Answer is [Strict], kept.
+func (c *Cache) Answer(schema json.RawMessage, known []string) (json.RawMessage, bool) {
+	m := c.Of("answer:", schema, func(s json.RawMessage) Made {
+		out, ok := Strict(s, known...)
+		return Made{Schema: out, Strict: ok}
+	})
+	return m.Schema, m.Strict
+}
