@@ -44,8 +44,9 @@ type Description struct {
 	Chain      string                     `json:"chain"`          // run id of the first run of the chain
 	Next       string                     `json:"next,omitempty"` // run id of the run that continues this one, or that it was reset to
 	Turns      int64                      `json:"turns"`
-	Result     json.RawMessage            `json:"result,omitempty"`
-	Failure    *Error                     `json:"failure,omitempty"`
+	// Result and Failure are in lists too, but for those of a cluster.
+	Result  json.RawMessage `json:"result,omitempty"`
+	Failure *Error          `json:"failure,omitempty"`
 	// Waiting and Questions are filled by Describe, not in lists.
 	Waiting   []Wait          `json:"waiting,omitempty"`
 	Questions []*QuestionInfo `json:"questions,omitempty"`

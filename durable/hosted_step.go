@@ -170,6 +170,9 @@ func (s *stepStore) Commit(_ context.Context, tx *journal.Tx) error {
 
 func (s *stepStore) Blob(digest string) (*journal.Blob, error) {
 	b, err := s.blobs.GetBlob(digest)
+	if errors.Is(err, ErrNotFound) {
+		return nil, journal.ErrNotFound
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -316,7 +316,11 @@ func (t *T) after() {
 			if d.Problem != nil && !t.play.Blocked {
 				t.Errorf("run %s is blocked at the end: %+v", d.WorkflowID, *d.Problem)
 			}
-			h, err := t.Engine.Run(d.WorkflowID, d.RunID).History(t.ctx)
+			r := t.Engine.Run(d.WorkflowID, d.RunID)
+			if d, err = r.Describe(t.ctx); err != nil { // a list of a cluster has no results
+				t.Fatalf("describe run %s at the end: %v", r.WorkflowID, err)
+			}
+			h, err := r.History(t.ctx)
 			if err != nil {
 				t.Fatalf("history of run %s: %v", d.WorkflowID, err)
 			}
