@@ -41,6 +41,7 @@ var layers = []layer{
 	{"durable/temporalengine", []string{"durable", "go.temporal.io/...", "google.golang.org/protobuf/..."}, []string{"durable/durabletest", "durable/engines", "internal/temporaltest", "go.uber.org/goleak"}},
 	{"llm", nil, nil},
 	{"llm/internal/...", []string{"llm"}, nil},
+	{"llm/llmtest", []string{"llm", "github.com/goccy/go-yaml"}, []string{"go.uber.org/goleak"}},
 	{"llm/openai", []string{"durable", "llm", "llm/internal/...", "github.com/openai/openai-go/v3/..."}, []string{"go.uber.org/goleak"}},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"telemetry", []string{"durable", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/bridges/otelslog"}, []string{"durable/localengine", "mcpserve", "github.com/goccy/go-yaml", "github.com/modelcontextprotocol/go-sdk/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/protobuf/proto", "go.uber.org/goleak"}},

@@ -333,9 +333,6 @@ func (m *model) response(r *llm.Request, c *sdk.ChatCompletion) (*llm.Response, 
 	for i, call := range msg.ToolCalls {
 		a.call(&a.order, i, call.ID, call.Function.Name, call.Function.Arguments, extraOf(call.RawJSON()))
 	}
-	if f := msg.FunctionCall; f.Name != "" && len(msg.ToolCalls) == 0 {
-		a.call(&a.order, 0, "", f.Name, f.Arguments, nil)
-	}
 	if a.finish == "" {
 		a.finish = "stop" // some endpoints say nothing in a whole answer
 	}
