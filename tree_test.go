@@ -39,6 +39,7 @@ var layers = []layer{
 	{"durable/localengine/internal/simulate", []string{"durable", "durable/internal/...", "durable/localengine"}, []string{"go.uber.org/goleak"}},
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},
 	{"durable/temporalengine", []string{"durable", "go.temporal.io/...", "google.golang.org/protobuf/..."}, []string{"durable/durabletest", "durable/engines", "internal/temporaltest", "go.uber.org/goleak"}},
+	{"agent", []string{"durable", "llm", "internal/toolset", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "llm/llmtest"}},
 	{"llm", nil, nil},
 	{"llm/internal/...", []string{"llm"}, nil},
 	{"llm/llmtest", []string{"llm", "github.com/goccy/go-yaml"}, []string{"go.uber.org/goleak"}},

@@ -270,6 +270,15 @@ type unknownError struct{ error }
 
 func (e unknownError) Unwrap() error { return e.error }
 
+// Instructs reports whether an error carries an instruction to the engine:
+// [Permanent], [RetryAfter] or [OutcomeUnknown].
+func Instructs(err error) bool {
+	var p permanentError
+	var r retryAfterError
+	var u unknownError
+	return errors.As(err, &p) || errors.As(err, &r) || errors.As(err, &u)
+}
+
 // OutcomeUnknown says that a step can't tell whether it took effect: an
 // at-most-once step then ends in [ErrOutcomeUnknown].
 func OutcomeUnknown(err error) error {

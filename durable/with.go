@@ -56,6 +56,9 @@ func (d *Definitions) Provide(value any) {
 	d.values[t] = value
 }
 
+// Fail notes a mistake that a [Definer] finds in itself. Open reports it.
+func (d *Definitions) Fail(err error) { d.errs = append(d.errs, err) }
+
 // Provided finds the value of a type that was given to Open, or to [With], by
 // [Definitions.Provide]. It works in workflows and steps and records nothing:
 // like code, such a value may be another one after a deploy, so what a workflow

@@ -1,0 +1,306 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/toolset"
+	"github.com/mcpagent/mcpagent/llm"
+)
+
+// Tool is something that an agent's model may call: a Go function ([Func]), a
+// workflow ([Workflow]) or a Runner ([AsTool]). Tools of MCP servers are not
+// among them: an agent has those by the names of its servers.
+type Tool struct {
+	spec llm.Tool
+	err  error
+	// bind makes the tool that of one agent.
+	bind func(agent string) bound
+}
+
+// bound is a tool of one agent.
+type bound struct {
+	// call makes one call, in the workflow. The second value is what it cost
+	// where it was another runner's work.
+	call   func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error)
+	define durable.Definer // nil: nothing
+}
+
+// Name is what the model calls it by.
+func (t *Tool) Name() string { return t.spec.Name }
+
+// FuncOptions say more about a [Func]. The zero value is fine.
+type FuncOptions struct {
+	Title string
+	// ReadOnly and Idempotent functions may be run again where it is not known
+	// whether they ran. Any other one runs at most once: if the process dies in
+	// the middle, the model hears that the outcome is unknown.
+	ReadOnly, Idempotent bool
+	// Destructive functions are asked about, unless the agent's policy says
+	// otherwise.
+	Destructive bool
+	// Step are the options of its step: timeouts, and retries where it may be
+	// run again. Its AtMostOnce is set here.
+	Step *durable.StepOptions
+}
+
+// Func makes a tool of a Go function. The arguments' schema is that of In, a
+// struct; fields may have a tag jsonschema:"what it is". An error, and a panic,
+// is a result that the model sees.
+//
+// The function is a step of the name "<agent>.<name>": it runs on a worker, and
+// durable.StepInfoOf gives it an effect key.
+func Func[In, Out any](name, description string, fn func(ctx context.Context, in In) (Out, error), o *FuncOptions) *Tool {
+	if o == nil {
+		o = &FuncOptions{}
+	}
+	t := newTool[In](name, description)
+	t.spec.Title = o.Title
+	t.spec.Hints = llm.Hints{ReadOnly: o.ReadOnly, Idempotent: o.Idempotent, Destructive: &o.Destructive}
+	var opts durable.StepOptions
+	if o.Step != nil {
+		opts = *o.Step
+	}
+	if opts.Title == "" {
+		opts.Title = o.Title
+	}
+	opts.AtMostOnce = !o.ReadOnly && !o.Idempotent
+	if opts.Retry == nil && !opts.AtMostOnce {
+		opts.Retry = &durable.Retry{MaxAttempts: 3}
+	}
+	var schema *jsonschema.Resolved
+	if t.err == nil {
+		schema, t.err = resolve(t.spec.Schema)
+	}
+	t.bind = func(agent string) bound {
+		step := durable.NewStep(agent+"."+name, func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, error) {
+			return perform(ctx, c, schema, fn)
+		}, &opts)
+		return bound{
+			define: step,
+			call: func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error) {
+				res, err := step.Do(ctx, c)
+				res, err = outcome(ctx, c, res, err)
+				return res, nil, err
+			},
+		}
+	}
+	return t
+}
+
+func newTool[In any](name, description string) *Tool {
+	t := &Tool{spec: llm.Tool{Name: name, Description: description}}
+	if !toolName(name) {
+		t.err = fmt.Errorf("a tool's name is 1 to 64 letters, digits, _ and -, not %q", name)
+		return t
+	}
+	s, err := jsonschema.For[In](nil)
+	if err == nil && s.Type != "object" {
+		err = errors.New("it is not an object")
+	}
+	if err != nil {
+		t.err = fmt.Errorf("tool %q: the schema of its arguments, %T: %w: take a struct", name, *new(In), err)
+		return t
+	}
+	t.spec.Schema, t.err = json.Marshal(s)
+	return t
+}
+
+func toolName(s string) bool {
+	for _, c := range s {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
+
+func resolve(schema json.RawMessage) (*jsonschema.Resolved, error) {
+	s := &jsonschema.Schema{}
+	if err := json.Unmarshal(schema, s); err != nil {
+		return nil, err
+	}
+	return s.Resolve(nil)
+}
+
+// perform runs a function for a model. Runs on a worker.
+func perform[In, Out any](ctx context.Context, c *llm.ToolCall, schema *jsonschema.Resolved, fn func(context.Context, In) (Out, error)) (res *llm.ToolResult, err error) {
+	in, why := arguments[In](c, schema)
+	if why != "" {
+		return unfit(c, why), nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			durable.Logger(ctx).Error("a tool panicked", "tool", c.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			res, err = toolset.Failed(*c, "%s panicked: %v; it may have done a part of its work", c.Name, p), nil
+		}
+	}()
+	out, err := fn(ctx, in)
+	switch {
+	case err != nil && (ctx.Err() != nil || durable.Instructs(err)):
+		return nil, err
+	case err != nil:
+		return toolset.Failed(*c, "%s failed: %v", c.Name, err), nil
+	}
+	return value(c, out)
+}
+
+// arguments decodes those of a call, or says what is wrong with them.
+func arguments[In any](c *llm.ToolCall, schema *jsonschema.Resolved) (in In, why string) {
+	if c.Bad != "" {
+		return in, c.Bad
+	}
+	raw := c.Args
+	if len(bytes.TrimSpace(raw)) == 0 {
+		raw = json.RawMessage("{}")
+	}
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return in, err.Error()
+	}
+	if schema != nil {
+		if err := schema.Validate(v); err != nil {
+			return in, err.Error()
+		}
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return in, err.Error()
+	}
+	return in, ""
+}
+
+// value is a Go value as a result: text as it is, anything else as JSON.
+func value(c *llm.ToolCall, out any) (*llm.ToolResult, error) {
+	res := &llm.ToolResult{ID: c.ID, Name: c.Name}
+	switch out := out.(type) {
+	case string:
+		res.Parts = []llm.Part{{Text: out}}
+	case llm.Part:
+		res.Parts = []llm.Part{out}
+	case []llm.Part:
+		res.Parts = out
+	default:
+		b, err := json.Marshal(out)
+		if err != nil {
+			return nil, fmt.Errorf("the result of tool %q: %w", c.Name, err)
+		}
+		res.Data = b
+	}
+	return res, nil
+}
+
+// outcome makes a result of whatever came of a call. An error is none of the
+// call's: ctx ended, or the engine can't go on.
+func outcome(ctx context.Context, c *llm.ToolCall, res *llm.ToolResult, err error) (*llm.ToolResult, error) {
+	var step *durable.StepError
+	var run *durable.RunError
+	switch {
+	case err == nil:
+		return res, nil
+	case ctx.Err() != nil || fatal(err):
+		return nil, err
+	case errors.Is(err, durable.ErrOutcomeUnknown):
+		return toolset.Failed(*c, "outcome unknown: %s was called and no result came back. It may have taken effect: verify before repeating it.", c.Name), nil
+	case errors.As(err, &step), errors.As(err, &run):
+		return toolset.Failed(*c, "%s failed: %v", c.Name, err), nil
+	}
+	return nil, err
+}
+
+// fatal reports whether an error is the program's or the engine's: no model can
+// do anything about it.
+func fatal(err error) bool {
+	for _, e := range []error{durable.ErrNotDefined, durable.ErrUnavailable, durable.ErrClosed, durable.ErrShutdown, durable.ErrNoEngine, durable.ErrForeignContext, durable.ErrForeignGoroutine, ErrNoModel, errOutside} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func unfit(c *llm.ToolCall, why string) *llm.ToolResult {
+	return toolset.Failed(*c, "the arguments of %s do not fit: %s; call it again with arguments that fit its schema", c.Name, why)
+}
+
+// Workflow makes a tool of a workflow: each call is a child run, which may
+// sleep and ask for days. The arguments' schema is that of In, a struct.
+func Workflow[In, Out any](w *durable.Workflow[In, Out], o *FuncOptions) *Tool {
+	if o == nil {
+		o = &FuncOptions{}
+	}
+	i := w.Info()
+	t := newTool[In](strings.NewReplacer(".", "_", "/", "_").Replace(i.Name), i.Description)
+	t.spec.Title = i.Title
+	if o.Title != "" {
+		t.spec.Title = o.Title
+	}
+	t.spec.Hints = llm.Hints{ReadOnly: o.ReadOnly, Idempotent: o.Idempotent, Destructive: &o.Destructive}
+	var schema *jsonschema.Resolved
+	if t.err == nil {
+		schema, t.err = resolve(t.spec.Schema)
+	}
+	t.bind = func(string) bound {
+		return bound{define: w, call: func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error) {
+			in, why := arguments[In](c, schema)
+			if why != "" {
+				return unfit(c, why), nil, nil
+			}
+			out, err := w.Run(ctx, in)
+			if err != nil {
+				res, err := outcome(ctx, c, nil, err)
+				return res, nil, err
+			}
+			res, err := value(c, out)
+			return res, nil, err
+		}}
+	}
+	return t
+}
+
+// AsTool makes a tool of a [Runner]: the model gives it a message, and gets the
+// text of its answer. It runs as a part of the agent's run.
+func AsTool(r Runner) *Tool {
+	card := r.Card()
+	t := newTool[request](card.Name, card.Description)
+	t.spec.Title = card.Title
+	t.bind = func(string) bound {
+		b := bound{call: func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error) {
+			in, why := arguments[request](c, nil)
+			if why == "" && in.Message == "" {
+				why = "message is empty"
+			}
+			if why != "" {
+				return unfit(c, why), nil, nil
+			}
+			res, err := r.Run(ctx, &Input{Messages: []llm.Message{llm.User(in.Message)}})
+			switch {
+			case err == nil:
+				out, err := value(c, res.Text())
+				return out, res, err
+			case ctx.Err() != nil || fatal(err):
+				return nil, nil, err
+			}
+			return toolset.Failed(*c, "%s failed: %v", c.Name, err), nil, nil
+		}}
+		if def, ok := r.(durable.Definer); ok {
+			b.define = def
+		}
+		return b
+	}
+	return t
+}
+
+// request are the arguments of a [Runner] as a tool.
+type request struct {
+	Message string `json:"message" jsonschema:"what to do, with all that is needed for it"`
+}

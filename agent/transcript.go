@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/llm"
+)
+
+// A conversation crosses into a step by one digest, however long it is. The
+// run lends its messages, each once, and at each call a link: the digests of
+// what is new, and that of the link before. A worker that has seen the link
+// before reads what is new; one that has not follows the chain.
+
+// transcript is a conversation on the side of the run.
+type transcript struct {
+	messages []llm.Message
+	fresh    []string // digests of messages that no link has
+	head     string   // digest of the newest link
+}
+
+// link is one step of the chain.
+type link struct {
+	Prev string   `json:"prev,omitempty"`
+	New  []string `json:"new"`
+}
+
+func (t *transcript) add(ctx context.Context, ms ...llm.Message) error {
+	for _, m := range ms {
+		sum, err := lend(ctx, m)
+		if err != nil {
+			return err
+		}
+		t.messages = append(t.messages, m)
+		t.fresh = append(t.fresh, sum)
+	}
+	return nil
+}
+
+// seal gives the digest of the whole conversation.
+func (t *transcript) seal(ctx context.Context) (string, error) {
+	if len(t.fresh) == 0 {
+		return t.head, nil
+	}
+	sum, err := lend(ctx, link{t.head, t.fresh})
+	if err != nil {
+		return "", err
+	}
+	t.head, t.fresh = sum, nil
+	return sum, nil
+}
+
+func lend(ctx context.Context, v any) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("agent: encode a part of the conversation: %w", err)
+	}
+	sum, err := durable.LendBlob(ctx, b)
+	if errors.Is(err, durable.ErrNoEngine) {
+		err = errOutside
+	}
+	return sum, err
+}
+
+// errOutside names the ways in.
+var errOutside = errors.New("agent: there is no engine and there are no models here: run it with App.Run or agent.Start, inside of a workflow, or in a test with durable.With(ctx, models, host)")
+
+// library is what a worker remembers of conversations and frames: decoded, by
+// digest, and no more than so many bytes.
+type library struct {
+	mu    sync.Mutex
+	at    map[string]*list.Element
+	order list.List // *kept, the latest used first
+	size  int
+}
+
+// maxLibrary is how much a worker remembers, in bytes of JSON.
+const maxLibrary = 64 << 20
+
+type kept struct {
+	digest string
+	value  any
+	size   int
+}
+
+func (l *library) get(digest string) (any, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.at[digest]
+	if e == nil {
+		return nil, false
+	}
+	l.order.MoveToFront(e)
+	return e.Value.(*kept).value, true
+}
+
+func (l *library) put(digest string, value any, size int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at[digest] != nil {
+		return
+	}
+	if l.at == nil {
+		l.at = map[string]*list.Element{}
+	}
+	l.at[digest] = l.order.PushFront(&kept{digest, value, size})
+	for l.size += size; l.size > maxLibrary && l.order.Len() > 1; {
+		k := l.order.Remove(l.order.Back()).(*kept)
+		delete(l.at, k.digest)
+		l.size -= k.size
+	}
+}
+
+// read gives a value by its digest, from memory or from the run.
+func read[T any](ctx context.Context, l *library, digest string) (*T, int, error) {
+	if v, ok := l.get(digest); ok {
+		if t, ok := v.(*T); ok {
+			return t, 0, nil
+		}
+	}
+	b, err := durable.GetBlob(ctx, digest)
+	if err != nil {
+		return nil, 0, fmt.Errorf("agent: read a part of the conversation: %w", err)
+	}
+	v := new(T)
+	if err := json.Unmarshal(b, v); err != nil {
+		return nil, 0, durable.Permanent(fmt.Errorf("agent: a part of the conversation is not what it should be: %w", err))
+	}
+	return v, len(b), nil
+}
+
+// spine is a conversation up to a link, as a worker remembers it. Its messages
+// are shared with longer ones and never changed.
+type spine struct{ messages []llm.Message }
+
+// conversation puts together what a link stands for.
+func (l *library) conversation(ctx context.Context, head string) ([]llm.Message, error) {
+	var chain []*link
+	var messages []llm.Message
+	var digests []string
+	for at := head; at != ""; {
+		if v, ok := l.get("spine " + at); ok {
+			messages = v.(*spine).messages
+			break
+		}
+		b, err := durable.GetBlob(ctx, at)
+		if err != nil {
+			return nil, fmt.Errorf("agent: read a part of the conversation: %w", err)
+		}
+		k := &link{}
+		if err := json.Unmarshal(b, k); err != nil {
+			return nil, durable.Permanent(fmt.Errorf("agent: a part of the conversation is not what it should be: %w", err))
+		}
+		chain, digests = append(chain, k), append(digests, at)
+		at = k.Prev
+	}
+	messages = messages[:len(messages):len(messages)] // others go on from there too
+	for i := len(chain) - 1; i >= 0; i-- {
+		size := 64
+		for _, sum := range chain[i].New {
+			m, n, err := read[llm.Message](ctx, l, sum)
+			if err != nil {
+				return nil, err
+			}
+			messages = append(messages, *m)
+			size += cmp.Or(n, 64)
+		}
+		l.put("spine "+digests[i], &spine{messages[:len(messages):len(messages)]}, size)
+	}
+	return messages, nil
+}
