@@ -1,0 +1,294 @@
+package mcphost
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/toolset"
+	"github.com/mcpagent/mcpagent/llm"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// call is a tool call under way. It belongs to no step: where the server asks
+// something in the middle of it, the step that began it ends, and a later one
+// goes on with it.
+type call struct {
+	s     *session
+	key   string // effect key
+	run   string // whose call it is; empty: nobody's
+	token string // of progress
+	ctx   context.Context
+	end   context.CancelCauseFunc
+	way   *journey
+
+	idle, cap *time.Timer
+	res       *mcp.CallToolResult
+	err       error
+	cause     error          // that ended it from here
+	done      chan struct{}  // closed when res or err is there
+	asked     chan struct{}  // has one element when there may be something new in asks
+	given     map[string]int // how often something was asked; guarded by s.mu
+	asks      []*ask         // not answered; guarded by s.mu
+	expiry    *time.Timer    // of a parked call; guarded by Host.mu
+}
+
+// state is what a step gives to the next one of the same call.
+type state struct {
+	Key     string           `json:"key"`               // effect key, of the whole call
+	Held    bool             `json:"held,omitempty"`    // the server waits in a live call
+	Request string           `json:"request,omitempty"` // the server's own state
+	Asked   map[string]asked `json:"asked,omitempty"`   // what it asked, by key
+	Again   bool             `json:"again,omitempty"`   // it refused, and is to be called anew
+}
+
+// asked is a request for input, as far as its answer needs it.
+type asked struct {
+	Kind    string          `json:"kind"` // form, url or roots
+	Message string          `json:"message,omitempty"`
+	Schema  json.RawMessage `json:"schema,omitempty"`
+}
+
+const kindRoots = "roots"
+
+// maxInner is how often a step answers a server that asks only for what the
+// configuration says.
+const maxInner = 10
+
+// call is the step mcp.call_tool. It may run twice, unless the run made it
+// at-most-once.
+func (h *Host) call(ctx context.Context, in toolset.CallIn) (toolset.CallOut, error) {
+	l, err := h.link(in.Server)
+	if err != nil {
+		return toolset.CallOut{}, err
+	}
+	if in.Method != "" {
+		return h.callMethod(ctx, l, &in)
+	}
+	if !l.s.allowed(in.Tool) {
+		return toolset.CallOut{}, durable.Permanent(&Error{Server: l.name, Op: "tools/call", Err: fmt.Errorf("%w: the configuration does not allow the tool %q", ErrDenied, in.Tool)})
+	}
+	info, _ := durable.StepInfoOf(ctx)
+	st := state{Key: info.Key}
+	if len(in.State) > 0 {
+		if err := json.Unmarshal(in.State, &st); err != nil {
+			return toolset.CallOut{}, durable.Permanent(fmt.Errorf("the state of a call: %w", err))
+		}
+		if out, ok := st.refuse(&in); ok {
+			return out, nil
+		}
+	} else if st.Key == "" {
+		st.Key = rand.Text() // no engine
+	}
+	if st.Held {
+		if c := h.unpark(st.Key); c != nil {
+			out, err := c.goOn(ctx, &in)
+			if err == nil || !in.Repeat || ctx.Err() != nil || !c.s.isDown() {
+				return out, err
+			}
+			// The connection went while the answer was waited for.
+		} else if !in.Repeat {
+			return toolset.CallOut{}, durable.OutcomeUnknown(l.fail("tools/call", nil, errors.New("the server waited for an answer in a call that is gone with the process or the connection that held it")))
+		}
+		st = state{Key: st.Key}
+	}
+	for range maxInner {
+		c, err := l.begin(ctx, &in, &st, info)
+		if err != nil {
+			return toolset.CallOut{}, err
+		}
+		out, again, err := c.follow(ctx, &in)
+		if err != nil || !again {
+			return out, err
+		}
+		if err := json.Unmarshal(out.State, &st); err != nil {
+			return toolset.CallOut{}, err
+		}
+	}
+	return toolset.CallOut{Result: toolset.Failed(in.Call, "the server %q asks for its roots again and again", l.name)}, nil
+}
+
+// begin makes a call, on a connection that lives. A call that could not be
+// sent is made once more, on a new connection.
+func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info durable.StepInfo) (*call, error) {
+	s, err := l.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.modern && s.web != nil {
+		// Parameters may have to go into headers, which the list tells.
+		if _, err := s.listTools(ctx); err != nil {
+			return nil, s.fail("tools/list", err)
+		}
+	}
+	args := any(in.Call.Args)
+	if len(in.Call.Args) == 0 || string(in.Call.Args) == "null" {
+		args = nil
+	}
+	p := &mcp.CallToolParams{Name: in.Tool, Arguments: args}
+	if st.Request != "" || len(st.Asked) > 0 && !st.Again {
+		p.RequestState = st.Request
+		p.InputResponses = l.responses(st, in.Responses)
+	}
+	c := &call{
+		s: s, key: st.Key, token: fmt.Sprint(l.h.tokens.Add(1)), way: &journey{},
+		done: make(chan struct{}), asked: make(chan struct{}, 1),
+	}
+	if info.RunID != "" {
+		c.run = info.WorkflowID + "/" + info.RunID
+	}
+	p.Meta = mcp.Meta{"progressToken": c.token, EffectKey: st.Key}
+	if info.Trace != "" {
+		p.Meta["traceparent"] = info.Trace
+	}
+	c.ctx, c.end = context.WithCancelCause(context.WithValue(s.wire, journeyKey{}, c.way))
+	s.add(c)
+	c.clocks()
+	l.h.work.Go(func() {
+		c.res, c.err = s.cs.CallTool(c.ctx, p)
+		c.cause = context.Cause(c.ctx)
+		c.end(nil)
+		c.idle.Stop()
+		c.cap.Stop()
+		s.remove(c)
+		close(c.done)
+	})
+	return c, nil
+}
+
+// clocks starts both deadlines.
+func (c *call) clocks() {
+	t := c.s.l.s.Timeouts
+	c.idle = time.AfterFunc(t.Idle, func() {
+		c.end(fmt.Errorf("%w: no sign of life for %v (timeouts.idle)", durable.ErrTimeout, t.Idle))
+	})
+	c.cap = time.AfterFunc(t.Request, func() {
+		c.end(fmt.Errorf("%w: no result within %v (timeouts.request)", durable.ErrTimeout, t.Request))
+	})
+}
+
+// follow waits until the call has a result, or needs input. again tells that
+// the call is to be made again at once, with the state that is given.
+func (c *call) follow(ctx context.Context, in *toolset.CallIn) (out toolset.CallOut, again bool, err error) {
+	for {
+		select {
+		case <-c.done:
+			return c.outcome(ctx, in)
+		case <-c.asked:
+			if needs := c.answer(in.Responses); len(needs) > 0 {
+				return c.park(in, needs), false, nil
+			}
+		case <-ctx.Done():
+			c.end(context.Cause(ctx)) // the server is told
+			<-c.done
+			if err = context.Cause(ctx); c.way.left.Load() {
+				err = durable.OutcomeUnknown(err)
+			}
+			return out, false, err
+		}
+	}
+}
+
+// outcome is what a call that ended came to.
+func (c *call) outcome(ctx context.Context, in *toolset.CallIn) (out toolset.CallOut, again bool, err error) {
+	l := c.s.l
+	if c.err != nil {
+		return c.failure(ctx, in)
+	}
+	if !c.res.NeedsInput() {
+		out.Result, err = l.result(in.Call, c.res)
+		return out, false, err
+	}
+	return c.needs(in)
+}
+
+// failure is what a call that brought no result came to.
+func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.CallOut, again bool, err error) {
+	if err = c.err; c.cause != nil {
+		err = c.cause
+	}
+	var refused *jsonrpc.Error
+	if errors.As(c.err, &refused) {
+		if needs, st := urlsNeeded(c.key, refused); len(needs) > 0 {
+			raw, err := json.Marshal(st)
+			return toolset.CallOut{Needs: needs, State: raw}, false, err
+		}
+		return out, false, durable.Permanent(c.s.l.fail("tools/call", nil, refusal(refused)))
+	}
+	if errors.Is(c.err, mcp.ErrSessionMissing) {
+		c.way.left.Store(false)
+	}
+	sent := c.way.left.Load()
+	if !sent && ctx.Err() == nil && c.s.isDown() && in.State == nil {
+		// It did not get there: a new connection may take it.
+		st := state{Key: c.key}
+		raw, err := json.Marshal(st)
+		return toolset.CallOut{State: raw}, true, err
+	}
+	err = c.s.fail("tools/call", err)
+	if after := c.way.after.Load(); after > 0 {
+		err = durable.RetryAfter(time.Duration(after), err)
+	}
+	if sent {
+		err = durable.OutcomeUnknown(err)
+	}
+	return out, false, err
+}
+
+// add and remove keep the calls of a connection.
+func (s *session) add(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls[c] = struct{}{}
+	s.byToken[c.token] = c
+	if s.why != nil {
+		c.end(s.why)
+	}
+}
+
+func (s *session) remove(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, c)
+	delete(s.byToken, c.token)
+	s.news()
+}
+
+// news wakes those who wait for a change among the calls. s.mu is held.
+func (s *session) news() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// progress is a sign of life of a call.
+func (s *session) progress(_ context.Context, req *mcp.ProgressNotificationClientRequest) {
+	if req.Params == nil {
+		return
+	}
+	token := fmt.Sprint(req.Params.ProgressToken)
+	s.mu.Lock()
+	c := s.byToken[token]
+	if c != nil && len(c.asks) == 0 {
+		c.idle.Reset(s.l.s.Timeouts.Idle)
+	}
+	s.mu.Unlock()
+}
+
+// result makes a call's result of the server's.
+func (l *link) result(c llm.ToolCall, res *mcp.CallToolResult) (*llm.ToolResult, error) {
+	out := &llm.ToolResult{ID: c.ID, Name: c.Name, Error: res.IsError, Parts: contentParts(res.Content)}
+	if res.StructuredContent != nil {
+		raw, err := json.Marshal(res.StructuredContent)
+		if err != nil {
+			return nil, durable.Permanent(l.fail("tools/call", nil, fmt.Errorf("%w: structured content: %w", ErrProtocol, err)))
+		}
+		out.Data = l.hide.json(raw)
+	}
+	l.hide.parts(out.Parts)
+	return out, nil
+}

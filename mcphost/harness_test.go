@@ -1,0 +1,124 @@
+package mcphost_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/llm"
+	"github.com/mcpagent/mcpagent/mcphost"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.uber.org/goleak"
+)
+
+// serverVar makes the test binary a server of that kind.
+const serverVar = "MCPHOST_TEST_SERVER"
+
+func TestMain(m *testing.M) {
+	if kind := os.Getenv(serverVar); kind != "" {
+		serve(kind)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// child is a server of a kind, as a process.
+func child(kind string, env ...string) mcphost.Server {
+	s := mcphost.Server{Command: os.Args[0], Env: map[string]durable.Secret{serverVar: durable.NewSecret(kind)}}
+	for i := 0; i < len(env); i += 2 {
+		s.Env[env[i]] = durable.NewSecret(env[i+1])
+	}
+	return s
+}
+
+// inside is a server in this process.
+func inside(srv *mcp.Server) mcphost.Server {
+	return mcphost.Server{Dial: func(ctx context.Context) (mcp.Transport, error) {
+		theirs, ours := mcp.NewInMemoryTransports()
+		if _, err := srv.Connect(ctx, theirs, nil); err != nil {
+			return nil, err
+		}
+		return ours, nil
+	}}
+}
+
+// open makes a host that is closed with the test, and must have nothing to
+// kill.
+func open(t testing.TB, servers map[string]mcphost.Server) *mcphost.Host {
+	t.Helper()
+	return openWith(t, &mcphost.Options{Servers: servers})
+}
+
+func openWith(t testing.TB, o *mcphost.Options) *mcphost.Host {
+	t.Helper()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := mcphost.New(o)
+	t.Cleanup(func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Errorf("close the host: %v", err)
+		}
+	})
+	return h
+}
+
+// engine is an engine in memory.
+func engine(t testing.TB, defs ...durable.Definer) *durable.Engine {
+	t.Helper()
+	eng, err := durable.NewMemory(context.Background(), &durable.Options{Logger: slog.New(slog.DiscardHandler)}, defs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := eng.Close(context.Background()); err != nil {
+			t.Errorf("close the engine: %v", err)
+		}
+	})
+	return eng
+}
+
+// do runs a function as a workflow with a host.
+func do[T any](t testing.TB, h *mcphost.Host, fn func(ctx context.Context) (T, error)) (T, error) {
+	t.Helper()
+	wf := durable.NewWorkflow("test", func(ctx context.Context, _ struct{}) (T, error) { return fn(ctx) }, nil)
+	eng := engine(t, h, wf)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	run, err := wf.Start(ctx, eng, struct{}{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wf.Result(ctx, run)
+}
+
+// callTool calls a tool as a workflow does, and fails the test if the run does.
+func callTool(t testing.TB, h *mcphost.Host, server, tool string, args any) *llm.ToolResult {
+	t.Helper()
+	res, err := do(t, h, func(ctx context.Context) (*llm.ToolResult, error) {
+		return mcphost.CallTool(ctx, server, tool, args, nil)
+	})
+	if err != nil {
+		t.Fatalf("call %s of %s: %v", tool, server, err)
+	}
+	return res
+}
+
+func text(s string) *mcp.CallToolResult {
+	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: s}}}
+}
+
+func raw(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

@@ -1,0 +1,212 @@
+package mcphost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// session is one connection to a server. It ends once and does not come back;
+// the link makes another one.
+type session struct {
+	l      *link
+	cs     *mcp.ClientSession
+	proc   *process // nil: none of ours
+	web    *roundTripper
+	wire   context.Context // of everything on the connection
+	end    context.CancelCauseFunc
+	modern bool // revision 2026-07-28 or newer: the server never asks by itself
+
+	down   chan struct{} // closed when it can't be used any more
+	ended  chan struct{} // closed when nothing of it is left
+	hurry  chan struct{} // closed when there is no time to end politely
+	once   sync.Once     // of finish
+	hasten sync.Once     // of rush
+	killed error         // what finish had to kill
+
+	mu      sync.Mutex // guards what follows
+	why     error      // that it is down
+	calls   map[*call]struct{}
+	byToken map[string]*call // of progress
+	changed chan struct{}    // closed and made anew when a call ends, or waits, or goes on
+	tools   []*mcp.Tool      // listed, and not known to have changed
+	listed  bool
+}
+
+func newSession(l *link, d *dialing) *session {
+	return &session{
+		l: l, wire: d.wire, end: d.end,
+		down: make(chan struct{}), ended: make(chan struct{}), hurry: make(chan struct{}),
+		calls: map[*call]struct{}{}, byToken: map[string]*call{}, changed: make(chan struct{}),
+	}
+}
+
+// transport starts or reaches the server.
+func (s *session) transport(tag string) (mcp.Transport, error) {
+	l := s.l
+	switch {
+	case l.s.Dial != nil:
+		return l.s.Dial(s.wire)
+	case l.s.URL != "":
+		t, rt := l.overHTTP(s.wire)
+		s.web = rt
+		return t, nil
+	}
+	p, err := l.h.start(l.s, tag)
+	if err != nil {
+		return nil, err
+	}
+	s.proc = p
+	if no := l.h.guard.missing(); no != nil {
+		l.h.log.Warn("mcphost: what a server starts may outlive a kill of this process", "server", l.name, "error", no)
+	}
+	return &stdio{
+		p: p, limit: l.h.maxMessage(), log: l.h.log, hide: l.hide,
+		probe: min(5*time.Second, l.s.Timeouts.Connect/3), broken: s.lose,
+	}, nil
+}
+
+// client makes the protocol's client side.
+func (s *session) client() *mcp.Client {
+	caps := &mcp.ClientCapabilities{
+		Elicitation: &mcp.ElicitationCapabilities{Form: &mcp.FormElicitationCapabilities{}, URL: &mcp.URLElicitationCapabilities{}},
+	}
+	if len(s.l.s.Roots) > 0 {
+		caps.RootsV2 = &mcp.RootCapabilities{}
+	}
+	changed := func() {
+		s.mu.Lock()
+		s.tools, s.listed = nil, false
+		s.mu.Unlock()
+	}
+	c := mcp.NewClient(s.l.h.implementation(), &mcp.ClientOptions{
+		Capabilities:                caps,
+		ElicitationHandler:          s.elicit,
+		MultiRoundTrip:              &mcp.MultiRoundTripOptions{Disabled: true},
+		ProgressNotificationHandler: s.progress,
+		ToolListChangedHandler:      func(context.Context, *mcp.ToolListChangedRequest) { changed() },
+	})
+	for _, r := range s.l.s.Roots {
+		c.AddRoots(r.wire())
+	}
+	return c
+}
+
+// wire is what the server is told of a root.
+func (r Root) wire() *mcp.Root {
+	uri := r.URI
+	if r.Alias != "" {
+		uri = r.Alias
+	}
+	return &mcp.Root{URI: uri, Name: r.Name}
+}
+
+// isDown reports whether the connection can't be used any more.
+func (s *session) isDown() bool {
+	select {
+	case <-s.down:
+		return true
+	default:
+		return false
+	}
+}
+
+// lose marks the connection as lost. The first reason counts.
+func (s *session) lose(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why == nil {
+		s.why = why
+		close(s.down)
+	}
+}
+
+// lost is why the connection is down.
+func (s *session) lost() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}
+
+// rush makes finish short.
+func (s *session) rush() { s.hasten.Do(func() { close(s.hurry) }) }
+
+// watch waits for the end of the connection and cleans up.
+func (s *session) watch() {
+	s.l.h.work.Go(func() {
+		err := s.cs.Wait()
+		switch {
+		case s.proc != nil && s.proc.endsSoon():
+			err = fmt.Errorf("the server ended: %s", exitStatus(s.proc.status))
+		case err == nil || errors.Is(err, io.EOF):
+			err = errors.New("the server closed the connection")
+		}
+		s.lose(err)
+	})
+	<-s.down
+	s.finish()
+}
+
+// finish ends the connection and the server, within Timeouts.Close. It returns
+// when nothing of them is left.
+func (s *session) finish() {
+	s.once.Do(func() {
+		defer close(s.ended)
+		budget := s.l.s.Timeouts.Close
+		s.mu.Lock()
+		calls := make([]*call, 0, len(s.calls))
+		for c := range s.calls {
+			calls = append(calls, c)
+		}
+		why := s.why
+		s.mu.Unlock()
+		for _, c := range calls {
+			c.end(why)
+		}
+		closed := make(chan struct{})
+		if s.cs == nil {
+			close(closed)
+		} else {
+			go func() {
+				defer close(closed)
+				_ = s.cs.Close()
+			}()
+		}
+		if s.proc != nil {
+			if s.cs == nil {
+				s.end(errClosed)
+			}
+			s.killed = s.proc.close(s.l.h, budget, s.hurry)
+		} else {
+			select {
+			case <-closed:
+			case <-s.hurry:
+			case <-time.After(budget):
+			}
+		}
+		s.end(errClosed)
+		<-closed
+		if s.web != nil {
+			s.web.base.CloseIdleConnections()
+		}
+	})
+}
+
+// fail makes the error of a request, with what the connection knows.
+func (s *session) fail(op string, err error) error {
+	if s.isDown() {
+		if why := s.lost(); why != nil && !errors.Is(err, why) {
+			err = why
+		}
+		if !errors.Is(err, durable.ErrTimeout) && !errors.Is(err, durable.ErrTooLarge) {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return s.l.fail(op, s, err)
+}
