@@ -74,6 +74,20 @@ var times = []Scenario{
 				return fmt.Sprint(early, " ", env.Whole(free), " ", env.Since(ctx, began)), nil
 			}, nil
 		}),
+	solo("time/centuries", "Time, ids",
+		"A sleep as long as a duration can be is not over at once, nor is its timeout late.", "a timeout after 1",
+		func(env *Env) (func(ctx context.Context) (string, error), durable.Set) {
+			return func(ctx context.Context) (string, error) {
+				began := durable.Now(ctx)
+				soon, cancel := durable.WithTimeout(ctx, env.Hours(1))
+				defer cancel()
+				err := durable.SleepUntil(soon, time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC))
+				if !errors.Is(err, context.DeadlineExceeded) {
+					return "", fmt.Errorf("the sleep until 2999: %w", err)
+				}
+				return fmt.Sprint("a timeout after ", env.Since(ctx, began)), nil
+			}, nil
+		}),
 	{
 		Name: "time/days",
 		Row:  "Time, ids",

@@ -45,10 +45,10 @@ func (d *drive) Launch(hc *durable.HostedCall) {
 	c.ctx, c.cancel = workflow.WithCancel(d.ctx)
 	switch hc.Kind {
 	case "timer":
-		c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: hc.Call.ID + " " + hc.Name})
+		d.alarm(c)
 	case "question":
 		if hc.Due > 0 {
-			c.future = workflow.NewTimerWithOptions(c.ctx, d.until(hc.Due), workflow.TimerOptions{Summary: hc.Call.ID + " question " + hc.Name + " expires"})
+			d.alarm(c)
 		}
 	case "step":
 		d.sendStep(c)
@@ -82,10 +82,22 @@ func (d *drive) toSelf(c *call) {
 	d.in.items = append(d.in.items, item{event: ev})
 }
 
-// until is the time that is left, never less than a moment: a timer that is
-// due fires at once.
-func (d *drive) until(due int64) time.Duration {
-	return max(time.Duration(due-d.Now())*time.Microsecond, time.Millisecond)
+// longest is the longest timer that the cluster is asked for: its times end in
+// the year 2262, and a duration in 292 years.
+const longest = 100 * 365 * 24 * time.Hour
+
+// alarm starts the timer of a call that is due at some time: for what is left
+// of it, never less than a moment, for one that is due fires at once. Where
+// more is left than a timer takes, another one follows.
+func (d *drive) alarm(c *call) {
+	summary := c.Call.ID + " " + c.Name
+	if c.Kind == "question" {
+		summary = c.Call.ID + " question " + c.Name + " expires"
+	}
+	left := c.Due - d.Now()
+	c.more = left > longest.Microseconds()
+	wait := time.Duration(min(left, longest.Microseconds())) * time.Microsecond
+	c.future = workflow.NewTimerWithOptions(c.ctx, max(wait, time.Millisecond), workflow.TimerOptions{Summary: summary})
 }
 
 func (d *drive) sendStep(c *call) {
@@ -190,6 +202,10 @@ func (d *drive) take(c *call) (out []item) {
 		}
 	}
 	if c.future == nil || !c.future.IsReady() {
+		return out
+	}
+	if c.more && !c.stop {
+		d.alarm(c)
 		return out
 	}
 	ev := &durable.StoredEvent{Kind: "done", Call: id}

@@ -47,6 +47,7 @@ type call struct {
 	started bool // child: it is told
 	stop    bool
 	looks   bool // message: its future looks whether the run is there
+	more    bool // the timer is not the last one
 	queued  bool // an item says that there is something
 	sent    int  // not started before, for want of a worker that has it
 	done    int  // attempts made before that
