@@ -28,7 +28,6 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -153,7 +152,7 @@ func (h *shared) connect(ctx context.Context) error {
 	}
 	o := client.Options{
 		HostPort: h.opts.HostPort, Namespace: h.space, Identity: h.opts.Identity,
-		Logger: log.NewStructuredLogger(h.log),
+		Logger: sdkLogger(h.log),
 	}
 	if o.HostPort == "" {
 		o.HostPort = client.DefaultHostPort
