@@ -10,6 +10,10 @@
 //     people, timers, signals; ordinary Go functions whose progress is durable.
 //   - [github.com/mcpagent/mcpagent/durable/localengine]: runs them on one
 //     SQLite file.
+//   - [github.com/mcpagent/mcpagent/durable/temporalengine]: runs them on a
+//     Temporal cluster.
+//   - [github.com/mcpagent/mcpagent/durable/engines]: opens the engine that a
+//     configuration file names.
 //   - [github.com/mcpagent/mcpagent/mcpserve]: offers them as tools of an MCP
 //     server, over stdio and HTTP.
 //

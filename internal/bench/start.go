@@ -13,10 +13,10 @@ import (
 // before its retry.
 func start(b *bench) error {
 	var up times
-	got, err := b.interleave(contender{"go run ./examples/invoice -demo", func() (time.Duration, error) {
+	got, err := b.interleave(contender{"go run ./examples/invoice/demo", func() (time.Duration, error) {
 		t := time.Now()
 		var seen time.Duration
-		cmd := exec.CommandContext(b.ctx, "go", "run", "./examples/invoice", "-demo")
+		cmd := exec.CommandContext(b.ctx, "go", "run", "./examples/invoice/demo")
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			return 0, err
@@ -26,7 +26,7 @@ func start(b *bench) error {
 		}
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			if seen == 0 && strings.Contains(lines.Text(), "a server on a new database") {
+			if seen == 0 && strings.Contains(lines.Text(), "a server, pid") {
 				seen = time.Since(t)
 			}
 		}
@@ -42,7 +42,7 @@ func start(b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.add(row{what: "`go run ./examples/invoice -demo`, not the first time: until its server is up", ours: short(up.median()), limit: "2 s",
+	b.add(row{what: "`go run ./examples/invoice/demo`, not the first time: until its server is up", ours: short(up.median()), limit: "2 s",
 		ratio: up.median().Seconds() / 2, target: 1})
 	b.add(row{what: "the same, until the demonstration is over: a payment of half a second, two kills, a retry after a second", ours: short(got[0].median())})
 	return nil

@@ -32,7 +32,7 @@ var targets = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm
 // portable are the packages of the root module that differ by system, or use
 // those that do. What stands on the Temporal SDK and gRPC does not, and takes
 // minutes to compile for each target.
-var portable = []string{"./durable/localengine", "./durable/durabletest", "./mcpserve", "./examples/invoice"}
+var portable = []string{"./durable/localengine", "./durable/durabletest", "./mcpserve", "./examples/invoice/app", "./examples/invoice/demo"}
 
 // heavy are the modules that are only vetted and tested, on this system, without
 // the race detector. The Temporal server has 450 modules: to compile it takes

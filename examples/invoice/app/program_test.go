@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"encoding/json"
@@ -267,10 +267,10 @@ func TestFlags(t *testing.T) {
 		{[]string{"-http", "nowhere", "-db", ":memory:"}, "choose another address with -http"},
 		{[]string{"-http", "0.0.0.0:0", "-db", ":memory:"}, "can be reached from other machines"},
 		{[]string{"-stdio", "-db", t.TempDir()}, "directory"},
-		{[]string{"-stdio", "-db", "main.go"}, "main.go"},
+		{[]string{"-stdio", "-db", "app.go"}, "app.go"},
 		{[]string{"-stdio", "-db", ":memory:", "-payments", t.TempDir()}, "choose another file with -payments"},
 		{[]string{"-stdio", "-db", ":memory:", "-payments", "nowhere/payments.jsonl"}, "choose another file with -payments"},
-		{[]string{"-stdio", "-db", ":memory:", "-payments", "main.go"}, "line 1 of the book"},
+		{[]string{"-stdio", "-db", ":memory:", "-payments", "app.go"}, "line 1 of the book"},
 	} {
 		out, err := exec.Command(binary, tt.args...).CombinedOutput()
 		var exit *exec.ExitError

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	_ "github.com/mcpagent/mcpagent/durable/engines" // the program is made of it: when it changes, no cached result counts
 )
 
 // binary is the program as a user has it.
@@ -32,7 +34,7 @@ func TestMain(m *testing.M) {
 		if runtime.GOOS == "windows" {
 			binary += ".exe"
 		}
-		if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-o", binary, "..").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 			return 1
 		}
@@ -45,6 +47,7 @@ type server struct {
 	t         *testing.T
 	transport string // stdio or http
 	dir       string
+	config    string // a file that names the engine; empty: it is local
 	args      []string
 
 	cmd     *exec.Cmd
@@ -89,7 +92,12 @@ func (s *server) start(ctx context.Context) error {
 
 // spawn starts the process.
 func (s *server) spawn() (err error) {
-	args := append([]string{"-db", s.db(), "-payments", s.book()}, s.args...)
+	args := append([]string{"-payments", s.book()}, s.args...)
+	if s.config != "" {
+		args = append(args, "-config", s.config)
+	} else {
+		args = append([]string{"-db", s.db()}, args...)
+	}
 	if s.transport == "stdio" {
 		args = append(args, "-stdio")
 	} else {

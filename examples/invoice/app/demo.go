@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bytes"
@@ -23,8 +23,8 @@ var acme []byte
 
 // demo is the whole story in a few seconds: this program serves itself as an
 // MCP client would have it served, kills that server twice, and counts what
-// was paid.
-func demo(ctx context.Context, w io.Writer) (err error) {
+// was paid. All that it leaves is on the cluster, if that is where the runs are.
+func demo(ctx context.Context, w io.Writer, f *Flags, choose Choose) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "invoice-demo-")
@@ -36,8 +36,31 @@ func demo(ctx context.Context, w io.Writer) (err error) {
 	if err := json.Unmarshal(acme, &inv); err != nil {
 		return err
 	}
+	engine, where := []string{"-db", filepath.Join(dir, "invoice.db")}, ""
+	if f.Config != "" {
+		// The file's engine, where this demonstration is alone.
+		name := filepath.Base(dir)
+		inv.ID += strings.TrimPrefix(name, "invoice-demo")
+		for key, value := range map[string]string{
+			"LOCAL__PATH":                 filepath.Join(dir, "invoice.db"),
+			"TEMPORAL__TASK_QUEUE":        name,
+			"TEMPORAL__HEARTBEAT_SECONDS": "2", // so soon a worker is missed
+		} {
+			if err := os.Setenv("MCP_AGENT__"+key, value); err != nil {
+				return err
+			}
+		}
+		e, err := choose(f)
+		switch {
+		case err != nil:
+			return err
+		case e.Runs == "":
+			return fmt.Errorf("%s says that runs are in memory, so there is nothing that survives: -demo needs execution_engine: local or temporal", f.Config)
+		}
+		engine, where = []string{"-config", f.Config}, "Runs: "+e.Runs+"\n"
+	}
 	s := &story{w: w, began: time.Now(), book: filepath.Join(dir, "payments.jsonl"),
-		args: []string{"-stdio", "-db", filepath.Join(dir, "invoice.db"), "-payments", filepath.Join(dir, "payments.jsonl"), "-pay-delay", "1s"}}
+		args: append(engine, "-stdio", "-payments", filepath.Join(dir, "payments.jsonl"), "-pay-delay", "1s")}
 	defer func() {
 		s.stop()
 		if err != nil {
@@ -45,8 +68,8 @@ func demo(ctx context.Context, w io.Writer) (err error) {
 		}
 	}()
 
-	fmt.Fprintf(w, "An invoice, a person, and kill -9\n\n")
-	if err := s.start(ctx, "a server on a new database"); err != nil {
+	fmt.Fprintf(w, "An invoice, a person, and kill -9\n%s\n", where)
+	if err := s.start(ctx, "a server"); err != nil {
 		return err
 	}
 	run, err := s.call(ctx, "process_invoice", map[string]any{"invoice": inv})
@@ -62,7 +85,7 @@ func demo(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 
-	if err := s.start(ctx, "another one, on the same database"); err != nil {
+	if err := s.start(ctx, "another one, where the runs are"); err != nil {
 		return err
 	}
 	if err := s.question(ctx); err != nil {
@@ -80,7 +103,7 @@ func demo(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 
-	if err := s.start(ctx, "another one, on the same database"); err != nil {
+	if err := s.start(ctx, "another one, where the runs are"); err != nil {
 		return err
 	}
 	if err := s.status(ctx, ids, "PAID"); err != nil {

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"database/sql"
@@ -33,7 +33,7 @@ func TestLookIntoTheFile(t *testing.T) {
 		t.Error("the field po_number, which the program does not know, is not in the journal")
 	}
 
-	b, err := os.ReadFile(filepath.Join("..", "..", "docs", "local-file.md"))
+	b, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "local-file.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
