@@ -40,9 +40,8 @@ func (h *shared) askHere(ctx context.Context, ref durable.Ref, req *durable.Requ
 		}
 		return nil, fmt.Errorf("%w on task queue %q, and a replay here says: %w", durable.ErrNoWorker, h.queue, err)
 	}
-	rep := c.in.d.run.Do(req)
-	c.in.d.run.Close()
-	return rep, nil
+	defer c.in.d.run.Close()
+	return c.in.d.run.Do(req), nil
 }
 
 var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
@@ -56,6 +55,7 @@ type capture struct {
 func (c *capture) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
 	in := c.intercept.InterceptWorkflow(ctx, next)
 	if ours, ok := in.(*inbound); ok {
+		ours.held = true // the SDK ends its goroutine when it likes
 		c.in = ours
 	}
 	return in

@@ -79,6 +79,7 @@ type inbound struct {
 	h     *shared
 	d     *drive
 	items []item
+	held  bool // somebody else closes the run
 }
 
 type inboundKey struct{}
@@ -130,7 +131,9 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 	if d.run, err = h.host.Begin(d, start); err != nil {
 		panic(problem(&durable.Problem{Kind: "payload", Text: err.Error()}))
 	}
-	defer d.run.Close()
+	if !in.held {
+		defer d.run.Close()
+	}
 	in.d = d
 	if err := d.queries(); err != nil {
 		return none, err
