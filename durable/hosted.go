@@ -29,6 +29,9 @@ type Cluster interface {
 	Now() int64
 	// Replaying reports whether the cluster has seen all this before.
 	Replaying() bool
+	// Tell calls fn, which tells others what happened, once what happened is on
+	// record with the cluster; never, if that comes to nothing.
+	Tell(fn func())
 	// Launch carries a call out. Its outcome comes by [Hosted.Outcome].
 	Launch(c *HostedCall)
 	// Drop is for a call that has its outcome, or that nobody waits for.
@@ -351,6 +354,31 @@ func (h *Hosted) Asks() []*QuestionInfo {
 		out[i] = h.ex.reader.question(a, h.e.row)
 	}
 	return out
+}
+
+// Waits are what the run's code waits for beside its calls.
+func (h *Hosted) Waits() []Wait {
+	if h.e.run == nil {
+		return nil
+	}
+	var out []Wait
+	for _, w := range h.e.run.waits() {
+		out = append(out, Wait{Kind: w.Kind, Name: w.Name, Text: waitText(w)})
+	}
+	return out
+}
+
+// Woken tells the observer that the run was taken up by a replay, which took
+// so long.
+func (h *Hosted) Woken(took time.Duration) {
+	h.e.tell(h.e.row, Observation{Kind: "woken", Took: took, Turns: int(h.e.row.Turns)})
+}
+
+// Blocked tells the observer of the problem that the run has, for the nth time
+// in a row.
+func (h *Hosted) Blocked(n int) {
+	p := h.problem
+	h.e.tell(h.e.row, Observation{Kind: "problem", Call: p.Call, Attempt: n, Err: &Error{Type: p.Kind, Message: p.Text}})
 }
 
 // Problem is what keeps the run's code from going on, nil if nothing does. The

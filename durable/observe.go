@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -90,10 +91,21 @@ func (ex *executor) meet() {
 	}
 }
 
-// observe tells the observer something about a run; row is how it stands.
+// observe tells the observer something about a run; row is how it stands. On a
+// cluster that comes once, with what the cluster accepts.
 func (e *entry) observe(row *journal.Run, o Observation) {
+	if h := e.ex.host; h == nil {
+		e.tell(row, o)
+	} else if e.ex.opts.Observer != nil && !h.c.Replaying() {
+		o.At = cmp.Or(o.At, microTime(h.c.Now()))
+		h.c.Tell(func() { e.tell(row, o) })
+	}
+}
+
+// tell is observe, at once.
+func (e *entry) tell(row *journal.Run, o Observation) {
 	seen := e.ex.opts.Observer
-	if seen == nil || e.ex.host != nil && e.ex.host.c.Replaying() {
+	if seen == nil {
 		return
 	}
 	o.WorkflowID, o.RunID, o.Chain = row.WorkflowID, row.RunID, row.Chain

@@ -313,9 +313,11 @@ func (e *entry) commit(r *run, t *turn, now int64, taken []*incoming, pend []pen
 			c.began = true
 		}
 	}
-	if ex.host == nil || !ex.host.c.Replaying() {
-		for _, fn := range t.after {
+	for _, fn := range t.after {
+		if ex.host == nil {
 			fn()
+		} else if !ex.host.c.Replaying() {
+			ex.host.c.Tell(fn)
 		}
 	}
 	for _, in := range taken {

@@ -37,6 +37,7 @@ type receiver struct {
 	services map[string]bool              // name, version
 	headers  http.Header                  // of the last request
 	refuse   int                          // status to answer with
+	named    bool                         // links are drawn with names, not ids
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -164,7 +165,7 @@ func (r *receiver) tree(t *testing.T, traceID string) string {
 	draw = func(id, indent string) string {
 		var texts []string
 		for _, s := range below[id] {
-			texts = append(texts, indent+spanText(s)+"\n"+draw(hex.EncodeToString(s.SpanId), indent+"  "))
+			texts = append(texts, indent+r.spanText(s)+"\n"+draw(hex.EncodeToString(s.SpanId), indent+"  "))
 		}
 		slices.Sort(texts)
 		return strings.Join(texts, "")
@@ -179,7 +180,7 @@ func (r *receiver) tree(t *testing.T, traceID string) string {
 	return strings.Join(roots, "")
 }
 
-func spanText(s *trace.Span) string {
+func (r *receiver) spanText(s *trace.Span) string {
 	text := s.Name
 	m := attrs(s.Attributes)
 	for _, k := range []string{"mcpagent.run.state", "mcpagent.attempt", "mcpagent.attempts", "error.type", "mcpagent.dropped", "mcpagent.input", "mcpagent.output"} {
@@ -191,7 +192,11 @@ func spanText(s *trace.Span) string {
 		text += " ERROR"
 	}
 	for _, l := range s.Links {
-		text += " ~ " + hex.EncodeToString(l.SpanId)
+		to := hex.EncodeToString(l.SpanId)
+		if i := slices.IndexFunc(r.spans, func(s *trace.Span) bool { return string(s.SpanId) == string(l.SpanId) }); r.named && i >= 0 {
+			to = r.spans[i].Name
+		}
+		text += " ~ " + to
 	}
 	return text
 }

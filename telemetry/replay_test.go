@@ -29,6 +29,7 @@ const (
 // tour is a workflow that does a bit of everything, and stops before each
 // signal until somebody sends it.
 type tour struct {
+	id    string // of its run
 	defs  durable.Set
 	wf    *durable.Workflow[int, string]
 	next  *durable.Signal[int]
@@ -38,6 +39,7 @@ type tour struct {
 
 func newTour() *tour {
 	t := &tour{
+		id:    "tour",
 		next:  durable.NewSignal[int]("next"),
 		ask:   durable.NewQuestion[bool]("approve"),
 		ready: durable.NewStream[string]("ready"),
@@ -123,10 +125,10 @@ func (e *engine) stop() {
 }
 
 // walk takes a run through the tour. Where the run stands before a signal,
-// again is called.
-func (to *tour) walk(t *testing.T, e *engine, more int, again func()) {
+// again is called. It gives the id of the first run.
+func (to *tour) walk(t *testing.T, e *engine, more int, again func()) string {
 	t.Helper()
-	r, err := to.wf.Start(durable.WithTrace(t.Context(), caller), e.Engine, more, &durable.StartOptions{ID: "tour"})
+	r, err := to.wf.Start(durable.WithTrace(t.Context(), caller), e.Engine, more, &durable.StartOptions{ID: to.id})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +136,7 @@ func (to *tour) walk(t *testing.T, e *engine, more int, again func()) {
 	for range more + 1 {
 		for i := range 3 {
 			for was := at; at == was; { // the run that continues it may have to come first
-				for it, err := range to.ready.Read(t.Context(), e.Run("tour", ""), at) {
+				for it, err := range to.ready.Read(t.Context(), e.Run(to.id, ""), at) {
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -143,12 +145,12 @@ func (to *tour) walk(t *testing.T, e *engine, more int, again func()) {
 				}
 			}
 			again()
-			if err := to.next.Send(durable.WithTrace(t.Context(), sender), e.Run("tour", ""), i, nil); err != nil {
+			if err := to.next.Send(durable.WithTrace(t.Context(), sender), e.Run(to.id, ""), i, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for {
-			asks, err := e.Questions(t.Context(), &durable.QuestionFilter{WorkflowID: "tour"})
+			asks, err := e.Questions(t.Context(), &durable.QuestionFilter{WorkflowID: to.id})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -161,9 +163,10 @@ func (to *tour) walk(t *testing.T, e *engine, more int, again func()) {
 			break
 		}
 	}
-	if got, err := to.wf.Result(t.Context(), e.Run("tour", r.RunID)); err != nil || got != "seen" {
+	if got, err := to.wf.Result(t.Context(), e.Run(to.id, r.RunID)); err != nil || got != "seen" {
 		t.Fatal(got, err)
 	}
+	return r.RunID
 }
 
 // wantTour is the trace of the tour: two runs of a chain below their caller.

@@ -77,7 +77,7 @@ func (d *drive) toSelf(c *call) {
 	if no := d.h.host.Accepts(row.Name, durable.KindSignal, c.Name, ref); no != nil {
 		ev.Failure = durable.FailureOf(durable.ReplyErr(no))
 	} else {
-		d.in.items = append(d.in.items, item{event: &durable.StoredEvent{Kind: "signaled", ID: c.ID, Name: c.Name, By: "workflow " + row.WorkflowID, Payload: c.Payload}})
+		d.in.items = append(d.in.items, item{event: &durable.StoredEvent{Kind: "signaled", ID: c.ID, Name: c.Name, By: "workflow " + row.WorkflowID, Trace: c.Trace, Payload: c.Payload}})
 	}
 	d.in.items = append(d.in.items, item{event: ev})
 }
@@ -275,6 +275,10 @@ func (d *drive) stepOver(c *call, err error, raw *converter.RawValue, ev *durabl
 	case err == nil:
 		if ev.Payload, err = d.h.stored(raw.Payload()); err != nil {
 			ev.Failure = durable.FailureOf(err)
+		}
+		m := resultMeta{}
+		if metaOf(raw.Payload(), &m) || c.Step.Queue == "" {
+			ev.Attempt = max(m.Attempt, 1)
 		}
 	case errors.As(err, &timeout):
 		why := "the step's " + timeoutName(timeout.TimeoutType()) + " ran out"

@@ -14,6 +14,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/temporal"
@@ -448,8 +449,10 @@ func (h *shared) stream(ctx context.Context, req *durable.Request) (*durable.Rep
 	}
 }
 
+// health has of the task queue what the cluster counts: its unfinished runs,
+// and the steps that no worker has taken; and the steps at work here.
 func (h *shared) health(ctx context.Context) (*durable.Reply, error) {
-	out := &durable.Health{OK: true, Role: "executor"}
+	out := &durable.Health{OK: true, Role: "executor", Steps: int(h.steps.Load())}
 	if h.worker == nil {
 		out.Role = "client"
 	}
@@ -461,7 +464,22 @@ func (h *shared) health(ctx context.Context) (*durable.Reply, error) {
 	}
 	if err := h.checkNamespace(ctx); err != nil {
 		out.OK, out.Text = false, err.Error()
+		return &durable.Reply{Health: out}, nil
 	}
+	s := h.client.WorkflowService()
+	open := "TaskQueue = " + quoted(h.queue) + " AND ExecutionStatus = 'Running'"
+	runs, err := s.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: h.space, Query: open})
+	if err != nil {
+		return nil, err
+	}
+	out.Running = int(runs.GetCount())
+	queue, err := s.DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{
+		Namespace: h.space, TaskQueue: &taskqueuepb.TaskQueue{Name: h.queue}, TaskQueueType: enumspb.TASK_QUEUE_TYPE_ACTIVITY, ReportStats: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.Queued = int(queue.GetStats().GetApproximateBacklogCount())
 	return &durable.Reply{Health: out}, nil
 }
 

@@ -32,6 +32,9 @@ type drive struct {
 	begun  bool
 	shown  published
 	fresh  []string // updates that the code takes since this turn
+	untold []func()
+	live   bool      // it is where the cluster has it
+	replay time.Time // when one began that nobody was told of
 }
 
 // published is what of the run the memo has.
@@ -121,6 +124,9 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 	info := workflow.GetInfo(ctx)
 	d := &drive{h: h, id: info.WorkflowExecution.ID, root: ctx, in: in, byID: map[string]*call{}}
 	d.ctx, _ = workflow.NewDisconnectedContext(ctx)
+	if d.Replaying() {
+		d.replay = time.Now()
+	}
 	start, err := h.startOf(input.Payload(), carry.Payload(), &durable.HostedStart{
 		WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID, Chain: info.FirstRunID, Workflow: info.WorkflowType.Name,
 		Created: info.WorkflowStartTime.UnixMicro(),
@@ -159,10 +165,12 @@ func (h *shared) startOf(input, carry *commonpb.Payload, s *durable.HostedStart)
 
 func (d *drive) loop() (converter.RawValue, error) {
 	// What came with the start is one turn with it, as on every engine.
+	d.awake()
 	d.run.Start()
 	for {
 		d.work()
 		if p := d.run.Problem(); p != nil {
+			d.stuck(p)
 			panic(problem(p))
 		}
 		if !d.begun {
@@ -176,6 +184,7 @@ func (d *drive) loop() (converter.RawValue, error) {
 		}
 		d.fresh = nil
 		d.publish()
+		d.tell()
 		if row := d.run.Row(); durable.State(row.State).Done() {
 			if err := d.farewell(row); err != nil {
 				return converter.RawValue{}, err
@@ -188,6 +197,7 @@ func (d *drive) loop() (converter.RawValue, error) {
 		if d.h.closed.Load() {
 			panic(evicted)
 		}
+		d.awake()
 	}
 }
 
@@ -330,6 +340,7 @@ func (d *drive) queries() error {
 		if d.h.closed.Load() {
 			return converter.RawValue{}, errors.New(evicted)
 		}
+		d.replayed()
 		req := &durable.Request{}
 		if err := unmarshal(in.Payload(), req); err != nil {
 			return converter.RawValue{}, err

@@ -22,6 +22,8 @@ const notRegisteredWait = 5 * time.Second
 // types.
 func (h *shared) perform(ctx context.Context, input converter.RawValue) (converter.RawValue, error) {
 	none := converter.RawValue{}
+	h.steps.Add(1)
+	defer h.steps.Add(-1)
 	info := activity.GetInfo(ctx)
 	var meta stepMeta
 	if !metaOf(input.Payload(), &meta) && info.WorkflowType != nil {
@@ -89,6 +91,9 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 		}
 	}
 	v := h.host.RunStep(ctx, s)
+	if v.Failure == nil && s.Attempt > 1 {
+		return h.raw(v.Result, resultMeta{s.Attempt}), nil
+	}
 	if v.Failure == nil {
 		return h.raw(v.Result, nil), nil
 	}

@@ -30,6 +30,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
 
 	"github.com/mcpagent/mcpagent/durable"
 )
@@ -95,8 +96,12 @@ type shared struct {
 	fatal  chan error
 	closed atomic.Bool
 
-	mu    sync.Mutex
-	types map[string]string // of runs of no particular owner, by run id
+	untold untold
+	steps  atomic.Int64 // at work
+
+	mu       sync.Mutex
+	types    map[string]string  // of runs of no particular owner, by run id
+	troubles map[string]trouble // by run id
 }
 
 // Open connects to the cluster and, unless it is told otherwise, works for it.
@@ -158,6 +163,7 @@ func (h *shared) connect(ctx context.Context) error {
 		o.HostPort = client.DefaultHostPort
 	}
 	o.ConnectionOptions.TLS = h.opts.TLS
+	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(h.listen)}
 	if h.opts.APIKey != "" {
 		o.Credentials = client.NewAPIKeyStaticCredentials(h.opts.APIKey)
 	}

@@ -61,6 +61,12 @@ type stepMeta struct {
 	Done     int               `json:"done,omitempty"`   // attempts made before it was scheduled anew
 }
 
+// resultMeta is what is said with a step's result, where there is anything: how
+// many attempts it took.
+type resultMeta struct {
+	Attempt int `json:"attempt"`
+}
+
 // payload makes the wire form of a stored value.
 func (h *shared) payload(stored []byte, meta any) *commonpb.Payload {
 	p := &commonpb.Payload{Metadata: map[string][]byte{metaEncoding: []byte(jsonPlain)}, Data: stored}
