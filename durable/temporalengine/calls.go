@@ -125,6 +125,9 @@ func (d *drive) sendStep(c *call) {
 	if s.Queue != "" && !d.h.host.Defines(durable.KindStep, c.Name) {
 		o.HeartbeatTimeout = s.Heartbeat // others may give no signs of life
 	}
+	if i, ok := d.h.defs.Info(durable.KindStep, c.Name); ok {
+		o.Summary = i.Title
+	}
 	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Done: c.done}
 	if row.Chain != row.RunID {
 		meta.Chain = row.Chain

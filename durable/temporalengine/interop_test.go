@@ -101,6 +101,7 @@ func TestInterop(t *testing.T) {
 		"theirs is cancelled with ours":            cancelTheirs,
 		"ours, called by theirs":                   theyCall,
 		"what a plugin refuses":                    refusals,
+		"what the web interface shows of ours":     shown,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

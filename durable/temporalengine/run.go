@@ -495,7 +495,8 @@ func (d *drive) PutBlob(digest string, stored []byte) error { return d.h.PutBlob
 // GetBlob implements [durable.Cluster].
 func (d *drive) GetBlob(digest string) ([]byte, error) { return d.h.GetBlob(digest) }
 
-// publish keeps the memo as the run is: its status, its pause, its questions.
+// publish keeps the memo as the run is: its status, its pause, its questions;
+// and the details.
 func (d *drive) publish() {
 	row := d.run.Row()
 	now := published{status: string(row.Status), paused: string(row.Paused)}
@@ -503,6 +504,7 @@ func (d *drive) publish() {
 	if len(asks) > 0 {
 		now.asks = string(jsonOf(asks))
 	}
+	d.detail(asks)
 	if now == d.shown {
 		return
 	}
