@@ -6,7 +6,8 @@
 //	go run ./examples/pause_resume -resume pause-1 -by alex    # from another terminal
 //
 // With -config FILE, both on the engine and with the telemetry that the file
-// names.
+// names: on a Temporal cluster the second command may be on another machine.
+// -wait 5s waits for five seconds.
 package main
 
 import (
@@ -26,6 +27,12 @@ import (
 	"github.com/mcpagent/mcpagent/telemetry"
 )
 
+// Pause is what a run is started with.
+type Pause struct {
+	Message     string  `json:"message"`
+	WaitSeconds float64 `json:"wait_seconds"`
+}
+
 // Resume is the payload of the signal.
 type Resume struct {
 	ApprovedBy string `json:"approved_by"`
@@ -38,33 +45,35 @@ var (
 	pauseResume = durable.NewWorkflow("pause_resume", waitForResume, &durable.WorkflowOptions{Accepts: []durable.Accepted{resume}})
 )
 
-func waitForResume(ctx context.Context, message string) (string, error) {
-	r, err := resume.ReceiveTimeout(ctx, time.Minute)
+func waitForResume(ctx context.Context, p Pause) (string, error) {
+	wait := time.Duration(p.WaitSeconds * float64(time.Second))
+	r, err := resume.ReceiveTimeout(ctx, wait)
 	if errors.Is(err, durable.ErrTimeout) {
-		return "", errSignalTimeout.New("nobody sent the signal resume within a minute")
+		return "", errSignalTimeout.New("nobody sent the signal resume within %v", wait)
 	}
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("resumed by %s: %s", r.ApprovedBy, message), nil
+	return fmt.Sprintf("resumed by %s: %s", r.ApprovedBy, p.Message), nil
 }
 
 func main() {
 	db := flag.String("db", "pause_resume.db", "keep the runs in `FILE`; with :memory:, Enter resumes")
 	config := flag.String("config", "", "take engine and telemetry from `FILE`, mcp_agent.config.yaml say")
 	id := flag.String("id", "pause-1", "start the run `ID`, or go on with it")
+	wait := flag.Duration("wait", time.Minute, "start a run that waits so long")
 	to := flag.String("resume", "", "resume the run `ID`")
 	by := flag.String("by", "somebody", "`NAME` of who resumes it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *config, *db, *id, *to, *by); err != nil {
+	if err := run(ctx, *config, *db, *id, *to, *by, *wait); err != nil {
 		fmt.Fprintln(os.Stderr, "pause_resume:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, config, db, id, to, by string) (err error) {
+func run(ctx context.Context, config, db, id, to, by string, wait time.Duration) (err error) {
 	cfg := &engines.Config{Engine: "local", Local: engines.Local{Path: db}}
 	otel := &telemetry.Config{}
 	if config != "" {
@@ -89,15 +98,15 @@ func run(ctx context.Context, config, db, id, to, by string) (err error) {
 	if to != "" {
 		return resume.Send(ctx, eng.Run(to, ""), Resume{by}, nil)
 	}
-	r, err := pauseResume.Start(ctx, eng, "hello", &durable.StartOptions{ID: id, Reuse: durable.ReuseAllow})
+	r, err := pauseResume.Start(ctx, eng, Pause{"hello", wait.Seconds()}, &durable.StartOptions{ID: id, Reuse: durable.ReuseAllow})
 	if err != nil {
 		return err
 	}
 	if cfg.Engine == "memory" || db == ":memory:" {
-		fmt.Println(id, "waits for a minute: press Enter to resume it")
+		fmt.Println(id, "waits for", wait, "at most: press Enter to resume it")
 		go onEnter(func() error { return resume.Send(ctx, r, Resume{by}, nil) })
 	} else {
-		fmt.Println(id, "waits for a minute: go run ./examples/pause_resume -resume", id)
+		fmt.Println(id, "waits for", wait, "at most: go run ./examples/pause_resume -resume", id)
 	}
 	out, err := pauseResume.Result(ctx, r)
 	if err == nil {

@@ -5,15 +5,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/temporaltest"
 )
 
 // In virtual time: a second before the end it is resumed, a second after it
@@ -26,7 +29,7 @@ func TestItWaitsForAMinute(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer eng.Close(context.Background())
-			r, err := pauseResume.Start(t.Context(), eng, "hi", nil)
+			r, err := pauseResume.Start(t.Context(), eng, Pause{"hi", 60}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,36 +89,63 @@ func (s *starter) line(t *testing.T, want string) {
 	}
 }
 
+// engineFlags are those of the engines that more than one process can use.
+func engineFlags(t *testing.T) map[string][]string {
+	t.Helper()
+	dir := t.TempDir()
+	server := temporaltest.New(t, nil)
+	config := filepath.Join(dir, "mcp_agent.config.yaml")
+	text := fmt.Sprintf("execution_engine: temporal\ntemporal: {host: %q, namespace: %s, task_queue: pauses}\n", server.Addr(), server.Namespace())
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]string{"local": {"-db", filepath.Join(dir, "runs.db")}, "temporal": {"-config", config}}
+}
+
 func TestAnotherProcessResumesIt(t *testing.T) {
 	t.Parallel()
-	bin, db := program(t), filepath.Join(t.TempDir(), "runs.db")
-	const waits = "pause-7 waits for a minute: go run ./examples/pause_resume -resume pause-7"
-	first := startProcess(t, bin, "-db", db, "-id", "pause-7")
-	if err := first.Start(); err != nil {
-		t.Fatal(err)
+	bin := program(t)
+	const waits = "pause-7 waits for 1m0s at most: go run ./examples/pause_resume -resume pause-7"
+	for engine, flags := range engineFlags(t) {
+		with := func(more ...string) []string { return slices.Concat(flags, more) }
+		first := startProcess(t, bin, with("-id", "pause-7")...)
+		if err := first.Start(); err != nil {
+			t.Fatal(err)
+		}
+		first.line(t, waits)
+		if err := first.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := first.Wait(); err == nil {
+			t.Error("a killed process ended well")
+		}
+		again := startProcess(t, bin, with("-id", "pause-7")...) // finds the run and goes on with it
+		if err := again.Start(); err != nil {
+			t.Fatal(err)
+		}
+		again.line(t, waits)
+		if out, err := exec.CommandContext(t.Context(), bin, with("-resume", "pause-7", "-by", "alex")...).Output(); err != nil || len(out) > 0 {
+			t.Errorf("%s: the second process: %v\n%s", engine, err, out)
+		}
+		again.line(t, "resumed by alex: hello")
+		if err := again.Wait(); err != nil {
+			t.Errorf("%s: the first process: %v\n%s", engine, err, &again.err)
+		}
+		out, err := exec.CommandContext(t.Context(), bin, with("-resume", "pause-7")...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "has ended (completed)") {
+			t.Errorf("%s: resumed once more: %v\n%s", engine, err, out)
+		}
 	}
-	first.line(t, waits)
-	if err := first.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Wait(); err == nil {
-		t.Error("a killed process ended well")
-	}
-	again := startProcess(t, bin, "-db", db, "-id", "pause-7") // finds the run and goes on with it
-	if err := again.Start(); err != nil {
-		t.Fatal(err)
-	}
-	again.line(t, waits)
-	if out, err := exec.CommandContext(t.Context(), bin, "-db", db, "-resume", "pause-7", "-by", "alex").Output(); err != nil || len(out) > 0 {
-		t.Errorf("the second process: %v\n%s", err, out)
-	}
-	again.line(t, "resumed by alex: hello")
-	if err := again.Wait(); err != nil {
-		t.Errorf("the first process: %v\n%s", err, &again.err)
-	}
-	out, err := exec.CommandContext(t.Context(), bin, "-db", db, "-resume", "pause-7").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "has ended (completed)") {
-		t.Errorf("resumed once more: %v\n%s", err, out)
+}
+
+func TestNobodyResumesIt(t *testing.T) {
+	t.Parallel()
+	bin := program(t)
+	for engine, flags := range engineFlags(t) {
+		out, err := exec.CommandContext(t.Context(), bin, slices.Concat(flags, []string{"-wait", "100ms"})...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "SignalTimeout: nobody sent the signal resume within 100ms") {
+			t.Errorf("%s: %v\n%s", engine, err, out)
+		}
 	}
 }
 
@@ -131,7 +161,7 @@ func TestInMemoryEnterResumesIt(t *testing.T) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.line(t, "pause-1 waits for a minute: press Enter to resume it")
+	p.line(t, "pause-1 waits for 1m0s at most: press Enter to resume it")
 	if _, err := mine.WriteString("\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +199,7 @@ otel:
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
-	first.line(t, "pause-1 waits for a minute: go run ./examples/pause_resume -resume pause-1")
+	first.line(t, "pause-1 waits for 1m0s at most: go run ./examples/pause_resume -resume pause-1")
 	if out, err := exec.CommandContext(t.Context(), bin, "-config", config, "-resume", "pause-1", "-by", "alex").Output(); err != nil || len(out) > 0 {
 		t.Errorf("the second process: %v\n%s", err, out)
 	}
