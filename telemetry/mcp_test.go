@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/mcpserve"
-	"github.com/mcpagent/mcpagent/telemetry"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -15,11 +14,19 @@ import (
 // below that, and a signal is linked to it.
 func TestMCPCallsAreLinked(t *testing.T) {
 	t.Parallel()
-	r := newReceiver(t)
+	callsOfMCP(t, func(e *engine, defs ...durable.Definer) {
+		e.open = func(o durable.Options) (*durable.Engine, error) { return durable.NewMemory(t.Context(), &o, defs...) }
+	})
+}
+
+func callsOfMCP(t *testing.T, on func(e *engine, defs ...durable.Definer)) {
 	sig := durable.NewSignal[string]("resume")
 	wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) { return sig.Receive(ctx) },
 		&durable.WorkflowOptions{Accepts: []durable.Accepted{sig}})
-	e := memory(t, r, telemetry.Config{}, wf)
+	r := newReceiver(t)
+	e := &engine{t: t, r: r}
+	on(e, wf)
+	e.start()
 	srv := mcpserve.New("server", e.Engine, nil)
 	srv.Add(wf, &mcpserve.Tool{Name: "begin", Async: true})
 	host := mcp.NewServer(&mcp.Implementation{Name: "host", Version: "1"}, nil)

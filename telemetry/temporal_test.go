@@ -35,6 +35,9 @@ func TestOnACluster(t *testing.T) {
 	server := temporaltest.New(t, nil)
 	t.Run("replays are not seen", func(t *testing.T) { replaysOnACluster(t, server) })
 	t.Run("traces are linked", func(t *testing.T) { tracesOnACluster(t, server) })
+	t.Run("calls of MCP are linked", func(t *testing.T) {
+		callsOfMCP(t, func(e *engine, defs ...durable.Definer) { e.open = cluster(t, server, "mcp", defs...) })
+	})
 	t.Run("tasks that come to nothing are not seen", func(t *testing.T) { tasksToNothing(t, server) })
 	t.Run("gauges tell how a task queue is", func(t *testing.T) { gaugesOfAQueue(t, server) })
 }
