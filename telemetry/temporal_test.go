@@ -32,7 +32,10 @@ var notOfRuns = []string{"mcpagent.replay", "mcpagent.flush", "mcpagent.runs ", 
 // One after the other: the workers of a process share their cache of runs.
 func TestOnACluster(t *testing.T) {
 	t.Parallel()
-	server := temporaltest.New(t, nil)
+	server := temporaltest.New(t, &temporaltest.Options{Args: []string{
+		// How often a task has to fail for the cluster to report it.
+		"-dynamic-config", "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=1",
+	}})
 	t.Run("replays are not seen", func(t *testing.T) { replaysOnACluster(t, server) })
 	t.Run("traces are linked", func(t *testing.T) { tracesOnACluster(t, server) })
 	t.Run("calls of MCP are linked", func(t *testing.T) {
@@ -301,18 +304,20 @@ func gaugesOfAQueue(t *testing.T, server *temporaltest.Server) {
 		return 0, ctx.Err()
 	}, nil)
 	work := durable.NewWorkflow("work", func(ctx context.Context, _ none) (int, error) { return step.Do(ctx, none{}) }, nil)
+	bad := durable.NewWorkflow("bad", func(ctx context.Context, _ none) (int, error) { panic("a bug") }, nil)
 	r := newReceiver(t)
-	e := &engine{t: t, r: r, open: cluster(t, server, "gauges", work, step)}
+	e := &engine{t: t, r: r, open: cluster(t, server, "gauges", work, bad, step)}
 	e.opts.MaxSteps = 1
 	e.start()
-	for range 3 {
-		if _, err := e.Start(t.Context(), "work", json.RawMessage(`{}`), nil); err != nil {
+	for _, name := range []string{"work", "work", "work", "bad"} {
+		if _, err := e.Start(t.Context(), name, json.RawMessage(`{}`), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	<-started
 	want := map[string]float64{
 		"mcpagent.runs run.state=running": 3,
+		"mcpagent.runs run.state=blocked": 1,
 		"mcpagent.steps.atwork ":          1,
 		"mcpagent.steps.queued ":          2,
 		"mcpagent.engine.healthy ":        1,

@@ -449,8 +449,9 @@ func (h *shared) stream(ctx context.Context, req *durable.Request) (*durable.Rep
 	}
 }
 
-// health has of the task queue what the cluster counts: its unfinished runs,
-// and the steps that no worker has taken; and the steps at work here.
+// health has of the task queue what the cluster counts (unfinished runs, of
+// these the blocked ones, steps that no worker has taken), and the steps at
+// work here.
 func (h *shared) health(ctx context.Context) (*durable.Reply, error) {
 	out := &durable.Health{OK: true, Role: "executor", Steps: int(h.steps.Load())}
 	if h.worker == nil {
@@ -467,12 +468,18 @@ func (h *shared) health(ctx context.Context) (*durable.Reply, error) {
 		return &durable.Reply{Health: out}, nil
 	}
 	s := h.client.WorkflowService()
-	open := "TaskQueue = " + quoted(h.queue) + " AND ExecutionStatus = 'Running'"
-	runs, err := s.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: h.space, Query: open})
-	if err != nil {
+	count := func(more string) (int, error) {
+		rep, err := s.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
+			Namespace: h.space, Query: "TaskQueue = " + quoted(h.queue) + " AND ExecutionStatus = 'Running'" + more,
+		})
+		return int(rep.GetCount()), err
+	}
+	var err error
+	if out.Running, err = count(""); err != nil {
 		return nil, err
 	}
-	out.Running = int(runs.GetCount())
+	// An old cluster does not report them.
+	out.Blocked, _ = count(" AND TemporalReportedProblems IS NOT NULL")
 	queue, err := s.DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{
 		Namespace: h.space, TaskQueue: &taskqueuepb.TaskQueue{Name: h.queue}, TaskQueueType: enumspb.TASK_QUEUE_TYPE_ACTIVITY, ReportStats: true,
 	})
