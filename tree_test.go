@@ -47,7 +47,7 @@ var layers = []layer{
 	{"mcphost", []string{"durable", "internal/toolset", "llm", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/...", "golang.org/x/sys/..."}, []string{"durable/engines", "durable/localengine", "internal/npmtest", "go.uber.org/goleak"}},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"telemetry", []string{"durable", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/bridges/otelslog"}, []string{"durable/localengine", "durable/temporalengine", "internal/temporaltest", "mcpserve", "github.com/goccy/go-yaml", "github.com/modelcontextprotocol/go-sdk/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/protobuf/proto", "go.uber.org/goleak"}},
-	{"examples/...", []string{"durable", "durable/engines", "durable/localengine", "telemetry", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/..."}, []string{"internal/temporaltest", "modernc.org/sqlite"}},
+	{"examples/...", []string{"durable", "durable/engines", "durable/localengine", "telemetry", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/...", "examples/invoice/app"}, []string{"modernc.org/sqlite", "internal/temporaltest"}},
 	{"internal/bench", []string{"durable", "durable/localengine", "durable/temporalengine", "internal/powercut", "internal/temporaltest", "go.temporal.io/...", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
 	{"internal/contract", nil, nil},
