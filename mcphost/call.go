@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -97,14 +98,21 @@ func (h *Host) call(ctx context.Context, in toolset.CallIn) (toolset.CallOut, er
 		}
 		st = state{Key: st.Key}
 	}
+	resent := false
 	for range maxInner {
 		c, err := l.begin(ctx, &in, &st, info)
 		if err != nil {
 			return toolset.CallOut{}, err
 		}
 		out, again, err := c.follow(ctx, &in)
-		if err != nil || !again {
+		switch {
+		case !again:
 			return out, err
+		case err != nil && resent:
+			return out, err
+		case err != nil:
+			resent = true // it did not get there: a new connection may take it
+			continue
 		}
 		if err := json.Unmarshal(out.State, &st); err != nil {
 			return toolset.CallOut{}, err
@@ -147,18 +155,33 @@ func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info du
 		p.Meta["traceparent"] = info.Trace
 	}
 	c.ctx, c.end = context.WithCancelCause(context.WithValue(s.wire, journeyKey{}, c.way))
-	s.add(c)
 	c.clocks()
-	l.h.work.Go(func() {
-		c.res, c.err = s.cs.CallTool(c.ctx, p)
+	s.start(c, func() { c.res, c.err = s.cs.CallTool(c.ctx, p) })
+	return c, nil
+}
+
+// start begins a call, beside the caller. On a connection that is down it has
+// failed already.
+func (s *session) start(c *call, do func()) {
+	run := func() {
+		do()
 		c.cause = context.Cause(c.ctx)
 		c.end(nil)
 		c.idle.Stop()
 		c.cap.Stop()
 		s.remove(c)
 		close(c.done)
-	})
-	return c, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why != nil {
+		do = func() { c.err = s.why }
+		go run()
+		return
+	}
+	s.calls[c] = struct{}{}
+	s.byToken[c.token] = c
+	s.work.Go(run)
 }
 
 // clocks starts both deadlines.
@@ -223,13 +246,15 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 	if errors.Is(c.err, mcp.ErrSessionMissing) {
 		c.way.left.Store(false)
 	}
-	sent := c.way.left.Load()
-	if !sent && ctx.Err() == nil && c.s.isDown() && in.State == nil {
-		// It did not get there: a new connection may take it.
-		st := state{Key: c.key}
-		raw, err := json.Marshal(st)
-		return toolset.CallOut{State: raw}, true, err
+	if c.cause == nil && (errors.Is(c.err, mcp.ErrConnectionClosed) || errors.Is(c.err, io.EOF)) {
+		// It will be known in a moment why.
+		select {
+		case <-c.s.down:
+		case <-time.After(time.Second):
+		}
 	}
+	sent := c.way.left.Load()
+	again = !sent && ctx.Err() == nil && c.s.isDown()
 	err = c.s.fail("tools/call", err)
 	if after := c.way.after.Load(); after > 0 {
 		err = durable.RetryAfter(time.Duration(after), err)
@@ -237,20 +262,10 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 	if sent {
 		err = durable.OutcomeUnknown(err)
 	}
-	return out, false, err
+	return out, again, err
 }
 
-// add and remove keep the calls of a connection.
-func (s *session) add(c *call) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls[c] = struct{}{}
-	s.byToken[c.token] = c
-	if s.why != nil {
-		c.end(s.why)
-	}
-}
-
+// remove forgets a call that ended.
 func (s *session) remove(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

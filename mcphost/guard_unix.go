@@ -40,12 +40,13 @@ while read -r op id; do
 		groups=$rest ;;
 	esac
 done
-for g in $groups; do kill -KILL -- "-$g"; done
+for g in $groups; do kill -9 "-$g"; done
 [ -r /proc/self/environ ] || exit 0
 n=0
 while [ $n -lt 50 ]; do
-	found=$(grep -alsF -- "$tag" /proc/[0-9]*/environ) || exit 0
-	for f in $found; do p=${f#/proc/}; kill -KILL "${p%%/*}"; done
+	found=$(grep -alsF -- "$tag" /proc/[0-9]*/environ)
+	[ "$found" ] || exit 0
+	for f in $found; do p=${f#/proc/}; kill -9 "${p%%/*}"; done
 	n=$((n + 1))
 done
 `

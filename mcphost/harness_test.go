@@ -73,7 +73,9 @@ func openWith(t testing.TB, o *mcphost.Options) *mcphost.Host {
 // engine is an engine in memory.
 func engine(t testing.TB, defs ...durable.Definer) *durable.Engine {
 	t.Helper()
-	eng, err := durable.NewMemory(context.Background(), &durable.Options{Logger: slog.New(slog.DiscardHandler)}, defs...)
+	eng, err := durable.NewMemory(context.Background(), &durable.Options{
+		Logger: slog.New(slog.DiscardHandler), Policies: durable.Policies{"mcp.*": {MaxAttempts: 1}},
+	}, defs...)
 	if err != nil {
 		t.Fatal(err)
 	}

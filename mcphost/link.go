@@ -32,12 +32,17 @@ type link struct {
 
 // dialing is an attempt to connect, for all who want it.
 type dialing struct {
-	done chan struct{}
-	wire context.Context // of the connection; ends with it
-	end  context.CancelCauseFunc
-	s    *session
-	err  error
+	done  chan struct{}
+	wire  context.Context // of the connection; ends with it
+	end   context.CancelCauseFunc
+	hurry chan struct{} // closed when there is no time to end politely
+	once  sync.Once
+	s     *session
+	err   error
 }
+
+// rush leaves no time to end politely.
+func (d *dialing) rush() { d.once.Do(func() { close(d.hurry) }) }
 
 func newLink(h *Host, name string, s *Server, invalid error) *link {
 	s.Timeouts = s.Timeouts.filled()
@@ -69,7 +74,7 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	}
 	d := l.dialing
 	if d == nil {
-		d = &dialing{done: make(chan struct{})}
+		d = &dialing{done: make(chan struct{}), hurry: make(chan struct{})}
 		d.wire, d.end = context.WithCancelCause(l.h.life)
 		l.dialing = d
 		old := l.cur
@@ -164,6 +169,7 @@ func (l *link) close(ctx context.Context) error {
 	l.mu.Unlock()
 	if d != nil {
 		d.end(errClosed)
+		defer context.AfterFunc(ctx, d.rush)()
 		<-d.done
 		if d.s == nil {
 			return nil // what it had to kill is in its error
@@ -173,7 +179,7 @@ func (l *link) close(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	defer context.AfterFunc(ctx, func() { s.rush() })()
+	defer context.AfterFunc(ctx, s.d.rush)()
 	s.lose(errClosed)
 	s.finish()
 	if s.killed != nil {

@@ -198,8 +198,8 @@ var errKilled = errors.New("it did not end by itself")
 
 // close ends the process and all that it started, within the budget: its
 // input ends, then it is asked to end, then it is made to. now makes it short.
-// The error tells that it was made to.
-func (p *process) close(h *Host, budget time.Duration, now <-chan struct{}) error {
+// Then p.err tells that it was made to.
+func (p *process) close(h *Host, budget time.Duration, now <-chan struct{}) {
 	p.once.Do(func() {
 		_ = p.stdin.Close()
 		p.pipes.Go(func() {
@@ -215,7 +215,6 @@ func (p *process) close(h *Host, budget time.Duration, now <-chan struct{}) erro
 			h.guard.forget(p.cmd.Process.Pid)
 		}
 	})
-	return p.err
 }
 
 // end makes the process end, first politely.

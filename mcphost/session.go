@@ -16,6 +16,7 @@ import (
 // the link makes another one.
 type session struct {
 	l      *link
+	d      *dialing // that it came from
 	cs     *mcp.ClientSession
 	proc   *process // nil: none of ours
 	web    *roundTripper
@@ -23,12 +24,11 @@ type session struct {
 	end    context.CancelCauseFunc
 	modern bool // revision 2026-07-28 or newer: the server never asks by itself
 
-	down   chan struct{} // closed when it can't be used any more
-	ended  chan struct{} // closed when nothing of it is left
-	hurry  chan struct{} // closed when there is no time to end politely
-	once   sync.Once     // of finish
-	hasten sync.Once     // of rush
-	killed error         // what finish had to kill
+	down   chan struct{}  // closed when it can't be used any more
+	ended  chan struct{}  // closed when nothing of it is left
+	once   sync.Once      // of finish
+	killed error          // what finish had to kill
+	work   sync.WaitGroup // calls, and the end of the process; begun under mu while why is nil, or by the closing of the connection
 
 	mu      sync.Mutex // guards what follows
 	why     error      // that it is down
@@ -41,8 +41,8 @@ type session struct {
 
 func newSession(l *link, d *dialing) *session {
 	return &session{
-		l: l, wire: d.wire, end: d.end,
-		down: make(chan struct{}), ended: make(chan struct{}), hurry: make(chan struct{}),
+		l: l, d: d, wire: d.wire, end: d.end,
+		down: make(chan struct{}), ended: make(chan struct{}),
 		calls: map[*call]struct{}{}, byToken: map[string]*call{}, changed: make(chan struct{}),
 	}
 }
@@ -69,6 +69,9 @@ func (s *session) transport(tag string) (mcp.Transport, error) {
 	return &stdio{
 		p: p, limit: l.h.maxMessage(), log: l.h.log, hide: l.hide,
 		probe: min(5*time.Second, l.s.Timeouts.Connect/3), broken: s.lose,
+		// The SDK closes a connection that it could not set up, and waits for
+		// the end of what can be read: that of the process.
+		closed: func() { s.work.Go(s.endProcess) },
 	}, nil
 }
 
@@ -134,8 +137,13 @@ func (s *session) lost() error {
 	return s.why
 }
 
-// rush makes finish short.
-func (s *session) rush() { s.hasten.Do(func() { close(s.hurry) }) }
+// endProcess ends the server, if it is ours, and returns when nothing of it is
+// left.
+func (s *session) endProcess() {
+	if s.proc != nil {
+		s.proc.close(s.l.h, s.l.s.Timeouts.Close, s.d.hurry)
+	}
+}
 
 // watch waits for the end of the connection and cleans up.
 func (s *session) watch() {
@@ -154,46 +162,36 @@ func (s *session) watch() {
 }
 
 // finish ends the connection and the server, within Timeouts.Close. It returns
-// when nothing of them is left.
+// when nothing of them is left. The connection is down.
 func (s *session) finish() {
 	s.once.Do(func() {
 		defer close(s.ended)
-		budget := s.l.s.Timeouts.Close
 		s.mu.Lock()
-		calls := make([]*call, 0, len(s.calls))
 		for c := range s.calls {
-			calls = append(calls, c)
+			c.end(s.why)
 		}
-		why := s.why
 		s.mu.Unlock()
-		for _, c := range calls {
-			c.end(why)
-		}
 		closed := make(chan struct{})
-		if s.cs == nil {
-			close(closed)
-		} else {
-			go func() {
-				defer close(closed)
+		go func() {
+			defer close(closed)
+			if s.cs != nil {
 				_ = s.cs.Close()
-			}()
-		}
-		if s.proc != nil {
-			if s.cs == nil {
-				s.end(errClosed)
 			}
-			s.killed = s.proc.close(s.l.h, budget, s.hurry)
-		} else {
-			select {
-			case <-closed:
-			case <-s.hurry:
-			case <-time.After(budget):
-			}
+		}()
+		s.endProcess()
+		select {
+		case <-closed:
+		case <-s.d.hurry:
+		case <-time.After(s.l.s.Timeouts.Close):
 		}
 		s.end(errClosed)
 		<-closed
+		s.work.Wait()
 		if s.web != nil {
 			s.web.base.CloseIdleConnections()
+		}
+		if s.proc != nil {
+			s.killed = s.proc.err
 		}
 	})
 }

@@ -30,6 +30,8 @@ type stdio struct {
 	probe time.Duration // how long an answer to server/discover may take
 	// broken is told of a failure after which the connection can't go on.
 	broken func(error)
+	// closed is told of the first Close.
+	closed func()
 }
 
 // Connect implements [mcp.Transport].
@@ -72,8 +74,11 @@ func (c *stdioConn) Read(ctx context.Context) (jsonrpc.Message, error) {
 				return &jsonrpc.Response{ID: *id, Error: &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound, Message: "no answer"}}, nil
 			}
 			close(c.t.p.unread)
-			if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
+			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, os.ErrClosed):
 				err = io.EOF
+			case !errors.Is(err, io.EOF):
+				c.t.broken(err)
 			}
 			return nil, err
 		}
@@ -211,6 +216,7 @@ func (c *stdioConn) discover(id jsonrpc.ID) {
 func (c *stdioConn) Close() error {
 	if c.closing.CompareAndSwap(false, true) {
 		_ = c.t.p.stdin.Close()
+		c.t.closed()
 	}
 	return nil
 }
