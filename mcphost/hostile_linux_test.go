@@ -47,21 +47,6 @@ func marked(mark string) []string {
 	return found
 }
 
-// until waits for something outside of this process.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: not within %v", what, patience)
-		}
-	}
-}
-
 // hostile makes a host with one server that does not behave, with short
 // deadlines.
 func hostile(t *testing.T, kind string, env ...string) (h *mcphost.Host, mark string) {
@@ -162,7 +147,7 @@ func TestCloseWhileConnecting(t *testing.T) {
 		_, err := run.Result(context.Background())
 		failed <- err
 	}()
-	until(t, "the server starts", func() bool { return len(marked(mark)) > 0 })
+	poll(t, "the server starts", func() bool { return len(marked(mark)) > 0 })
 	if err := closes(t, h, mark, closeBudget); err != nil {
 		t.Error(err)
 	}
@@ -321,6 +306,6 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	until(t, "nothing survives", func() bool { return len(marked(mark)) == 0 })
+	poll(t, "nothing survives", func() bool { return len(marked(mark)) == 0 })
 
 }
