@@ -281,7 +281,7 @@ func (c *call) needs(in *toolset.CallIn) (out toolset.CallOut, again bool, err e
 		case *mcp.ElicitParams:
 			r, err := inputRequest(p)
 			if err != nil {
-				return out, false, durable.Permanent(l.fail("tools/call", nil, fmt.Errorf("%w: input request %q: %w", ErrProtocol, key, err)))
+				return out, false, durable.Permanent(l.fail("tools/call", nil, kindOf(ErrProtocol, "input request %q: %w", key, err)))
 			}
 			r.Key = key
 			out.Needs = append(out.Needs, r)

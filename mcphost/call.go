@@ -1,6 +1,7 @@
 package mcphost
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -72,7 +73,7 @@ func (h *Host) call(ctx context.Context, in toolset.CallIn) (toolset.CallOut, er
 		return h.callMethod(ctx, l, &in)
 	}
 	if !l.s.allowed(in.Tool) {
-		return toolset.CallOut{}, durable.Permanent(&Error{Server: l.name, Op: "tools/call", Err: fmt.Errorf("%w: the configuration does not allow the tool %q", ErrDenied, in.Tool)})
+		return toolset.CallOut{}, durable.Permanent(&Error{Server: l.name, Op: "tools/call", Err: kindOf(ErrDenied, "the configuration does not allow the tool %q", in.Tool)})
 	}
 	info, _ := durable.StepInfoOf(ctx)
 	st := state{Key: info.Key}
@@ -151,8 +152,8 @@ func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info du
 		c.run = info.WorkflowID + "/" + info.RunID
 	}
 	p.Meta = mcp.Meta{"progressToken": c.token, EffectKey: st.Key}
-	if info.Trace != "" {
-		p.Meta["traceparent"] = info.Trace
+	if trace := cmp.Or(durable.TraceOf(ctx), info.Trace); trace != "" {
+		p.Meta["traceparent"] = trace
 	}
 	c.ctx, c.end = context.WithCancelCause(context.WithValue(s.wire, journeyKey{}, c.way))
 	c.clocks()
@@ -300,7 +301,7 @@ func (l *link) result(c llm.ToolCall, res *mcp.CallToolResult) (*llm.ToolResult,
 	if res.StructuredContent != nil {
 		raw, err := json.Marshal(res.StructuredContent)
 		if err != nil {
-			return nil, durable.Permanent(l.fail("tools/call", nil, fmt.Errorf("%w: structured content: %w", ErrProtocol, err)))
+			return nil, durable.Permanent(l.fail("tools/call", nil, kindOf(ErrProtocol, "structured content: %w", err)))
 		}
 		out.Data = l.hide.json(raw)
 	}

@@ -74,3 +74,14 @@ func (e *Error) Error() string {
 
 // Unwrap gives what it came from.
 func (e *Error) Unwrap() error { return e.Err }
+
+// kindOf makes an error that answers to a kind without saying its name, which
+// is for policies, not for people.
+func kindOf(kind error, format string, args ...any) error {
+	return &ofKind{kind, fmt.Errorf(format, args...)}
+}
+
+type ofKind struct{ kind, err error }
+
+func (e *ofKind) Error() string   { return e.err.Error() }
+func (e *ofKind) Unwrap() []error { return []error{e.kind, e.err} }

@@ -148,3 +148,8 @@ func jsonEqual(a, b []byte) bool {
 	var x, y any
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
+
+func list(t *testing.T, h *mcphost.Host) (mcphost.Listing, error) {
+	t.Helper()
+	return do(t, h, func(ctx context.Context) (mcphost.Listing, error) { return mcphost.ListTools(ctx) })
+}

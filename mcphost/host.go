@@ -145,7 +145,7 @@ func (h *Host) link(name string) (*link, error) {
 	if len(links) > 0 {
 		known = "there are " + strings.Join(slices.Sorted(maps.Keys(links)), ", ")
 	}
-	return nil, durable.Permanent(&Error{Server: name, Op: "connect", Err: fmt.Errorf("%w: it is not in the configuration, mcp.servers; %s", ErrUnavailable, known)})
+	return nil, durable.Permanent(&Error{Server: name, Op: "connect", Err: kindOf(ErrUnavailable, "it is not in the configuration, mcp.servers; %s", known)})
 }
 
 func (h *Host) maxMessage() int {

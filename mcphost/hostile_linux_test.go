@@ -75,11 +75,6 @@ func closes(t *testing.T, h *mcphost.Host, mark string, budget time.Duration) er
 
 const closeBudget = 4 * time.Second // of hostile's 2, on a busy machine
 
-func list(t *testing.T, h *mcphost.Host) (mcphost.Listing, error) {
-	t.Helper()
-	return do(t, h, func(ctx context.Context) (mcphost.Listing, error) { return mcphost.ListTools(ctx) })
-}
-
 func TestServerThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	h, mark := hostile(t, "silent")

@@ -61,12 +61,12 @@ func (l *link) fail(op string, s *session, err error) error {
 // session gives a connection that lives, as far as is known.
 func (l *link) session(ctx context.Context) (*session, error) {
 	if l.invalid != nil {
-		return nil, durable.Permanent(l.fail("connect", nil, fmt.Errorf("%w: %w", ErrUnavailable, l.invalid)))
+		return nil, durable.Permanent(l.fail("connect", nil, kindOf(ErrUnavailable, "%w", l.invalid)))
 	}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return nil, l.fail("connect", nil, fmt.Errorf("%w: %w", ErrUnavailable, errClosed))
+		return nil, l.fail("connect", nil, kindOf(ErrUnavailable, "%w", errClosed))
 	}
 	if s := l.cur; s != nil && !s.isDown() {
 		l.mu.Unlock()
@@ -136,7 +136,7 @@ func (l *link) connect(d *dialing, tag string) (*session, error) {
 		}
 		s.lose(err)
 		s.finish()
-		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		err = kindOf(ErrUnavailable, "%w", err)
 		if s.killed != nil {
 			err = fmt.Errorf("%w; %w", err, s.killed)
 		}

@@ -128,7 +128,7 @@ func (s *session) listTools(ctx context.Context) ([]*mcp.Tool, error) {
 			}
 			p = &mcp.ListToolsParams{Cursor: res.NextCursor}
 		}
-		return fmt.Errorf("%w: the list has more than %d pages", ErrProtocol, maxPages)
+		return kindOf(ErrProtocol, "the list has more than %d pages", maxPages)
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -302,7 +302,7 @@ func (s *session) readResource(ctx context.Context, uri string) (parts []llm.Par
 			return err
 		}
 		if res.NeedsInput() {
-			return fmt.Errorf("%w: it wants input for a resource, which is not supported", ErrProtocol)
+			return kindOf(ErrProtocol, "it wants input for a resource, which is not supported")
 		}
 		parts = nil
 		for _, c := range res.Contents {
@@ -381,7 +381,7 @@ func (s *session) getPrompt(ctx context.Context, name string, args map[string]st
 			return err
 		}
 		if res.NeedsInput() {
-			return fmt.Errorf("%w: it wants input for a prompt, which is not supported", ErrProtocol)
+			return kindOf(ErrProtocol, "it wants input for a prompt, which is not supported")
 		}
 		out = toolset.Prompt{Description: l.hide.text(res.Description)}
 		for _, m := range res.Messages {

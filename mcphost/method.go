@@ -55,7 +55,7 @@ func (m *method) listed(server string) toolset.Listed {
 // callMethod does what a method says, for a model.
 func (h *Host) callMethod(ctx context.Context, l *link, in *toolset.CallIn) (toolset.CallOut, error) {
 	if h.opts.ToolsOnly || !l.s.allowed(in.Tool) {
-		return toolset.CallOut{}, durable.Permanent(&Error{Server: l.name, Op: in.Method, Err: fmt.Errorf("%w: the configuration does not allow the tool %q", ErrDenied, in.Tool)})
+		return toolset.CallOut{}, durable.Permanent(&Error{Server: l.name, Op: in.Method, Err: kindOf(ErrDenied, "the configuration does not allow the tool %q", in.Tool)})
 	}
 	var args struct {
 		URI       string            `json:"uri"`
@@ -104,7 +104,7 @@ func (h *Host) callMethod(ctx context.Context, l *link, in *toolset.CallIn) (too
 func refusal(err error) error {
 	var e *jsonrpc.Error
 	if errors.As(err, &e) {
-		return fmt.Errorf("%w: %s (%d)", ErrProtocol, e.Message, e.Code)
+		return kindOf(ErrProtocol, "%s (%d)", e.Message, e.Code)
 	}
 	return err
 }

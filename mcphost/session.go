@@ -203,7 +203,7 @@ func (s *session) fail(op string, err error) error {
 			err = why
 		}
 		if !errors.Is(err, durable.ErrTimeout) && !errors.Is(err, durable.ErrTooLarge) {
-			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			err = kindOf(ErrUnavailable, "%w", err)
 		}
 	}
 	return s.l.fail(op, s, err)
