@@ -53,6 +53,7 @@ var layers = []layer{
 	{"internal/contract", nil, nil},
 	{"internal/crashsweep", []string{"durable", "durable/durabletest", "durable/localengine", "internal/powercut"}, []string{"go.uber.org/goleak"}},
 	{"internal/mutate", nil, nil},
+	{"internal/npmtest", nil, nil},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{"internal/temporaltest", nil, nil},
 	{"internal/toolset", []string{"durable", "llm"}, nil},
