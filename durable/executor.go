@@ -47,6 +47,8 @@ type executor struct {
 	loops    sync.WaitGroup              // loops and other work on behalf of runs
 	policies map[*stepIdentity]*resolved // of the steps as declared; not changed
 	slots    chan struct{}               // places for steps
+	limit    int                         // of one value, on a cluster; 0: the options' own
+	remedy   string                      // more of it
 	atWork   atomic.Int64
 	queued   atomic.Int64
 	paused   atomic.Int64

@@ -142,6 +142,13 @@ func NewHost(defs *Definitions, o *Options) (*Host, error) {
 	return h, nil
 }
 
+// Limit is the size that the cluster takes of one value. It is told before
+// anything runs; remedy is added to what an error advises.
+func (h *Host) Limit(bytes int, remedy string) { h.proto.limit, h.proto.remedy = bytes, remedy }
+
+// CheckSize refuses a value that is larger than anybody takes.
+func (h *Host) CheckSize(n int, what, name string) error { return h.proto.checkSize(n, what, name) }
+
 // Hosted is one run of a cluster, awake. It belongs to the goroutine that
 // drives it.
 type Hosted struct {
@@ -158,7 +165,7 @@ type Hosted struct {
 
 // Begin makes a run. The code does not run before [Hosted.Start].
 func (h *Host) Begin(c Cluster, s *HostedStart) (*Hosted, error) {
-	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, policies: h.proto.policies, queues: true, tracer: h.proto.tracer, content: h.proto.content}
+	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, policies: h.proto.policies, queues: true, tracer: h.proto.tracer, content: h.proto.content, limit: h.proto.limit, remedy: h.proto.remedy}
 	st := journal.NewMemory()
 	ex.st = st
 	ex.byRun, ex.byID = map[string]*entry{}, map[string]*entry{}

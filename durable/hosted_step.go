@@ -65,7 +65,7 @@ func (h *Host) RunStep(ctx context.Context, s *HostedStep) Verdict {
 	} else {
 		*spec = *h.proto.policies[def.owner].spec
 	}
-	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, tracer: h.proto.tracer, content: h.proto.content, st: &stepStore{info: &s.StepInfo, blobs: s.Blobs}, remote: true}
+	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, tracer: h.proto.tracer, content: h.proto.content, limit: h.proto.limit, remedy: h.proto.remedy, st: &stepStore{info: &s.StepInfo, blobs: s.Blobs}, remote: true}
 	ex.reader = &reader{st: ex.st, defs: ex.defs, codec: ex.opts.Codec}
 	in, err := ex.unseal(s.Input)
 	if err != nil {
@@ -125,6 +125,22 @@ func (ex *executor) verdictOf(s *HostedStep, spec *stepSpec, out json.RawMessage
 		err = unencodable{fmt.Errorf("the codec cannot encode the result: %w", serr)}
 	}
 	j := spec.judge(err, s.Attempt, s.Called, time.Now(), cancelled)
+	j.failure.Attempts = s.Attempt
+	return Verdict{Failure: j.failure, Retry: j.retry, Delay: j.delay, Unknown: j.failure.Kind == "unknown"}
+}
+
+// Unsent is the verdict on a step whose result can't be brought to its run;
+// passing means that it may be later. Of an at-most-once step nobody knows the
+// outcome then.
+func (h *Host) Unsent(s *HostedStep, err error, passing bool) Verdict {
+	spec := &stepSpec{}
+	if len(s.Options) > 0 {
+		_ = json.Unmarshal(s.Options, spec)
+	}
+	if spec.AtMostOnce || !passing {
+		err = unencodable{err}
+	}
+	j := spec.judge(err, s.Attempt, s.Called, time.Now(), s.Cancelled())
 	j.failure.Attempts = s.Attempt
 	return Verdict{Failure: j.failure, Retry: j.retry, Delay: j.delay, Unknown: j.failure.Kind == "unknown"}
 }

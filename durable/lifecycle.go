@@ -34,7 +34,10 @@ func (r *run) mayContinue(in json.RawMessage) error {
 			size += len(l.payload)
 		}
 	}
-	switch limit := r.ex.opts.maxPayload(); {
+	if r.ex.host != nil {
+		size += size/3 + 256*unread // they travel as text
+	}
+	switch limit := r.ex.maxPayload(); {
 	case len(in) > limit:
 		return fmt.Errorf("continue as new: %w", r.ex.checkSize(len(in), "the input of workflow", r.def.name))
 	case len(in)+size > limit:

@@ -97,13 +97,22 @@ func blobDigest(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (ex *executor) tooLarge(n int) bool { return n > ex.opts.maxPayload() }
+// maxPayload is the limit of one value: of the options, or of the cluster
+// where that is lower.
+func (ex *executor) maxPayload() int {
+	if ex.limit > 0 {
+		return min(ex.limit, ex.opts.maxPayload())
+	}
+	return ex.opts.maxPayload()
+}
+
+func (ex *executor) tooLarge(n int) bool { return n > ex.maxPayload() }
 
 func (ex *executor) checkSize(n int, what, name string) error {
 	if !ex.tooLarge(n) {
 		return nil
 	}
-	return fmt.Errorf("%s %q has %d bytes, the limit is %d: %w: put it into a blob and pass on its digest", what, name, n, ex.opts.maxPayload(), ErrTooLarge)
+	return fmt.Errorf("%s %q has %d bytes, the limit is %d: %w: put it into a blob and pass on its digest%s", what, name, n, ex.maxPayload(), ErrTooLarge, ex.remedy)
 }
 
 func (ex *executor) checkBlob(n int, what, name string) error {

@@ -441,7 +441,7 @@ func (r *run) finish(out json.RawMessage, err error) {
 	default:
 		p, serr := r.ex.seal(out)
 		if serr == nil && r.ex.tooLarge(len(p)) {
-			r.end = &journal.End{State: string(Failed), Failure: failed(ErrTooLarge, "the result of workflow %q has %d bytes, the limit is %d: put it into a blob and return its digest", r.def.name, len(p), r.ex.opts.maxPayload())}
+			r.end = &journal.End{State: string(Failed), Failure: failed(ErrTooLarge, "the result of workflow %q has %d bytes, the limit is %d: put it into a blob and return its digest%s", r.def.name, len(p), r.ex.maxPayload(), r.ex.remedy)}
 			return
 		}
 		if serr != nil {

@@ -187,10 +187,12 @@ func (t *TLS) UnmarshalYAML(unmarshal func(any) error) error {
 
 // ExternalStorage is a directory that all processes of a program share.
 type ExternalStorage struct {
-	// Directory is where content is kept that runs put aside as blobs.
+	// Directory is where blobs are kept, and values over the threshold. All
+	// programs that work on the namespace share it; nothing in it is deleted.
 	Directory string `yaml:"directory" as:"path"`
-	// Threshold is the size above which other values go there too. The engine
-	// keeps values in the history, and refuses one.
+	// Threshold is the size above which inputs, results and messages go there,
+	// and a reference to the server. 0: they stay with the server, which takes
+	// 2 MB as one value.
 	Threshold int `yaml:"threshold" as:"size"`
 }
 
@@ -330,8 +332,8 @@ func (c *Config) check() Problems {
 		}
 	}
 	if s := t.ExternalStorage; s != nil {
-		if s.Threshold != 0 {
-			bad("temporal.external_storage.threshold", "%v: values stay in the history; what is large is put into a blob by the workflow", durable.ErrUnsupported)
+		if s.Threshold < 0 {
+			bad("temporal.external_storage.threshold", "it can't be negative")
 		}
 		if s.Directory == "" && c.pending["temporal"] == nil {
 			bad("temporal.external_storage", "directory is missing: where are the values to be kept?")

@@ -59,6 +59,7 @@ func (c *Config) temporalOptions(o *Options, engine *durable.Options) (*temporal
 	}
 	if s := t.ExternalStorage; s != nil {
 		out.Blobs = temporalengine.Dir(s.Directory)
+		out.Threshold = s.Threshold
 	}
 	return out, nil
 }

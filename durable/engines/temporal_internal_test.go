@@ -81,7 +81,7 @@ temporal:
   codec_key: ` + strings.Repeat("ab", 32) + `
   max_payload: 1MB
   warn_payload: 1KB
-  external_storage: {directory: blobs}
+  external_storage: {directory: blobs, threshold: 128KB}
   versioning: {deployment: invoices, build_id: "7", behavior: auto_upgrade}
 workflow_task_retry_policies: {"*": {maximum_attempts: 2}}
 `})
@@ -113,7 +113,7 @@ workflow_task_retry_policies: {"*": {maximum_attempts: 2}}
 			Policies: durable.Policies{"*": {MaxAttempts: 2}}},
 		HostPort: "temporal.example.com:7443", Namespace: "invoices", TaskQueue: "queue", Identity: "worker-1", APIKey: "key",
 		Metadata: map[string]string{"x-team": "payments"}, ClientOnly: true, DialTimeout: 3 * time.Second, Heartbeat: 12 * time.Second,
-		Blobs: temporalengine.Dir(filepath.Join(dir, "blobs")),
+		Blobs: temporalengine.Dir(filepath.Join(dir, "blobs")), Threshold: 128 << 10,
 	}
 	want.Worker.MaxConcurrentActivityExecutionSize = 10
 	want.Worker.MaxConcurrentWorkflowTaskExecutionSize = 20

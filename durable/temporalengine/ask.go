@@ -1,6 +1,7 @@
 package temporalengine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -126,15 +127,19 @@ func (h *shared) askAwake(ctx context.Context, req *durable.Request) *durable.Re
 // queryRun sends an operation to a run as a query. The reply is nil where the
 // run is in a state that is not wanted.
 func (h *shared) queryRun(ctx context.Context, ref durable.Ref, req *durable.Request, unwanted enumspb.QueryRejectCondition) (*durable.Reply, error) {
+	p, err := h.request(req)
+	if err != nil {
+		return nil, err
+	}
 	out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
 		Namespace: h.space, Execution: execution(ref), QueryRejectCondition: unwanted,
-		Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(plainJSON(req))},
+		Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(p)},
 	})
 	if err != nil || out.GetQueryRejected() != nil {
 		return nil, err
 	}
 	rep := &durable.Reply{}
-	return rep, unmarshal(first(out.GetQueryResult()), rep)
+	return rep, h.open(first(out.GetQueryResult()), rep)
 }
 
 // read asks the run for what only it knows.
@@ -151,12 +156,21 @@ func (h *shared) read(ctx context.Context, req *durable.Request) (*durable.Reply
 func (h *shared) ask(ctx context.Context, info *described, req *durable.Request) (*durable.Reply, error) {
 	ref, p := refOf(info), h.problem(ctx, info)
 	if p == nil {
-		rep, err := h.askWorker(ctx, ref, req)
+		rep, err := h.askWorker(ctx, info, req)
 		switch {
+		case err == nil && rep.Err != nil && rep.Err.Code == codeTooLarge && h.host.Defines(durable.KindWorkflow, workflowOf(info)):
+			// It does not come across: this process makes it from a replay.
+			if here, err := h.askHere(ctx, info, req); err == nil {
+				return here, nil
+			}
+			return rep, nil
 		case err == nil || ctx.Err() != nil:
 			return rep, err
 		case strings.Contains(err.Error(), "closed before"):
 			return h.askUnbegun(ctx, ref, req)
+		}
+		if errors.Is(err, errForeign) {
+			return h.foreign(ctx, info, req)
 		}
 		if now, lerr := h.look(ctx, ref); lerr == nil {
 			p = h.problem(ctx, now)
@@ -165,18 +179,22 @@ func (h *shared) ask(ctx context.Context, info *described, req *durable.Request)
 			return nil, err
 		}
 	}
-	rep, err := h.askHere(ctx, ref, req)
+	rep, err := h.askHere(ctx, info, req)
 	if err != nil && p != nil {
 		return blockedReply(ref, p), nil
 	}
 	return rep, err
 }
 
+// codeTooLarge is how a reply says [durable.ErrTooLarge].
+var codeTooLarge = durable.Refuse(durable.ErrTooLarge, durable.Ref{}, "").Err.Code
+
 // workerPatience is how long a query waits for a worker before this process
 // looks whether there is one.
 const workerPatience = 5 * time.Second
 
-func (h *shared) askWorker(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
+func (h *shared) askWorker(ctx context.Context, info *described, req *durable.Request) (*durable.Reply, error) {
+	ref := refOf(info)
 	ctx, cancel := context.WithTimeout(ctx, workerPatience)
 	defer cancel()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
@@ -184,8 +202,14 @@ func (h *shared) askWorker(ctx context.Context, ref durable.Ref, req *durable.Re
 		if err == nil {
 			return rep, nil
 		}
+		var failed *serviceerror.QueryFailed
+		if errors.As(err, &failed) && !h.host.Defines(durable.KindWorkflow, workflowOf(info)) && !strings.Contains(err.Error(), evicted) {
+			if now, err := h.look(ctx, ref); err == nil && hasTurned(now) {
+				return nil, errForeign
+			}
+		}
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w on task queue %q that answers within %v: %w", durable.ErrNoWorker, h.queue, workerPatience, err)
+			return nil, fmt.Errorf("%w on task queue %q that answers within %v: %w", durable.ErrNoWorker, queueOf(info, h.queue), workerPatience, err)
 		}
 		// Before its first turn is recorded a run has no handlers.
 		if !passing(err) && !strings.Contains(err.Error(), "unknown queryType") && !strings.Contains(err.Error(), "before a worker could process") {
@@ -193,6 +217,52 @@ func (h *shared) askWorker(ctx context.Context, ref durable.Ref, req *durable.Re
 		}
 		_ = sleep(ctx, wait)
 	}
+}
+
+// errForeign says that a run's code is not one of this engine's: it does not
+// know our query.
+var errForeign = errors.New("the run is of a plain workflow")
+
+// hasTurned reports whether a run's code has been at work: it has its handlers
+// then.
+func hasTurned(info *described) bool { return info.GetWorkflowExecutionInfo().GetHistoryLength() > 3 }
+
+func queueOf(info *described, other string) string {
+	return cmp.Or(info.GetExecutionConfig().GetTaskQueue().GetName(), other)
+}
+
+// foreign answers for a plain workflow: it can be asked what it declares, and
+// what only our code knows is refused.
+func (h *shared) foreign(ctx context.Context, info *described, req *durable.Request) (*durable.Reply, error) {
+	ref := refOf(info)
+	if req.Op != durable.OpQuery {
+		return durable.Refuse(durable.ErrUnsupported, ref, "%s: run %v is of the plain workflow %q, not one of this engine's: it can be described, signalled, queried, updated, cancelled, terminated and waited for", req.Op, ref, workflowOf(info)), nil
+	}
+	in, err := h.sealed(req.Payload)
+	if err != nil {
+		return nil, err
+	}
+	out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
+		Namespace: h.space, Execution: execution(ref), Query: &querypb.WorkflowQuery{QueryType: req.Name, QueryArgs: payloads(in.Payload())},
+	})
+	if err != nil {
+		return nil, err
+	}
+	plain, err := h.plain(first(out.GetQueryResult()))
+	return &durable.Reply{Ref: ref, Payload: plain}, err
+}
+
+// heeds refuses what only our code understands, where the run's is a plain
+// workflow: nil, it may be sent.
+func (h *shared) heeds(ctx context.Context, info *described, op durable.Op) *durable.Reply {
+	if h.host.Defines(durable.KindWorkflow, workflowOf(info)) || info.GetWorkflowExecutionInfo().GetMemo().GetFields()[memoStart] != nil && h.host.Queue(workflowOf(info)) == "" {
+		return nil
+	}
+	if _, err := h.askWorker(ctx, info, &durable.Request{Op: durable.OpDescribe}); !errors.Is(err, errForeign) {
+		return nil
+	}
+	no, _ := h.foreign(ctx, info, &durable.Request{Op: op})
+	return no
 }
 
 // blocked tells of a problem of the run, if that is why it could not be asked.

@@ -57,7 +57,15 @@ func passing(err error) bool {
 	var busy *serviceerror.ResourceExhausted
 	var away *serviceerror.Unavailable
 	var unclear *serviceerror.DeadlineExceeded
-	return errors.As(err, &busy) || errors.As(err, &away) || errors.As(err, &unclear) && !strings.Contains(err.Error(), "worker")
+	return errors.As(err, &busy) && !overLimit(err) || errors.As(err, &away) || errors.As(err, &unclear) && !strings.Contains(err.Error(), "worker")
+}
+
+// overLimit reports whether the cluster found a request too large.
+func overLimit(err error) bool {
+	var bad *serviceerror.InvalidArgument
+	var busy *serviceerror.ResourceExhausted
+	return errors.As(err, &bad) && strings.Contains(err.Error(), "exceeds") && strings.Contains(err.Error(), "limit") ||
+		errors.As(err, &busy) && strings.Contains(err.Error(), "larger than max")
 }
 
 func (h *shared) do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
@@ -120,19 +128,24 @@ func (h *shared) do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 
 // explain turns the cluster's errors into ours.
 func (h *shared) explain(ctx context.Context, req *durable.Request, err error) (*durable.Reply, error) {
+	if errors.Is(err, durable.ErrNoWorker) {
+		return durable.ErrorReply(req.Ref, err), nil
+	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, h.line.explain(string(req.Op), ctx.Err())
 	}
 	var space *serviceerror.NamespaceNotFound
 	var bad *serviceerror.InvalidArgument
 	switch {
+	case overLimit(err):
+		return durable.Refuse(durable.ErrTooLarge, req.Ref, "%s %s: too large for the cluster: %v: put large values into blobs and pass on their digests%s", req.Op, req.Name, err, storageRemedy), nil
 	case errors.As(err, &bad) && strings.Contains(err.Error(), "Invalid RunId"):
 		return notFound(req.Ref), nil
 	case errors.As(err, &space):
 		return nil, fmt.Errorf("%s: namespace %q is not on this cluster: %w", req.Op, h.space, err)
 	case missing(err):
 		return h.gone(ctx, req), nil
-	case errors.Is(err, durable.ErrNotFound), errors.Is(err, durable.ErrUnsupported), errors.Is(err, durable.ErrTooLarge), errors.Is(err, durable.ErrNoWorker):
+	case errors.Is(err, durable.ErrNotFound), errors.Is(err, durable.ErrUnsupported), errors.Is(err, durable.ErrTooLarge):
 		return durable.ErrorReply(req.Ref, err), nil
 	}
 	return nil, fmt.Errorf("%s: %w", req.Op, err)
@@ -178,7 +191,14 @@ func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Repl
 	if err != nil {
 		return nil, fmt.Errorf("encode the input: %w", err)
 	}
-	r := h.startRequest(req, s.ID, req.Name, s.Meta, h.payload(stored, s.Meta))
+	in, err := h.out(h.payload(stored, s.Meta))
+	if err != nil {
+		return nil, err
+	}
+	if err := h.tooLarge("the input of workflow", req.Name, durable.Ref{WorkflowID: s.ID}, in); err != nil {
+		return nil, err
+	}
+	r := h.startRequest(req, s.ID, req.Name, s.Meta, in)
 	switch o.Reuse {
 	case durable.ReuseAllow:
 		r.WorkflowIdReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
@@ -317,7 +337,7 @@ func (h *shared) signalPayload(plain json.RawMessage, m signalMeta) (*commonpb.P
 	if err != nil {
 		return nil, fmt.Errorf("encode the payload: %w", err)
 	}
-	return h.payload(stored, m), nil
+	return h.out(h.payload(stored, m))
 }
 
 // aim finds the run that a message is for: a run id follows the chain to its
@@ -378,6 +398,9 @@ func (h *shared) signalTo(ctx context.Context, req *durable.Request, ref durable
 }
 
 func (h *shared) send(ctx context.Context, ref durable.Ref, req *durable.Request, name string, p *commonpb.Payload) error {
+	if err := h.tooLarge("the payload of signal", name, ref, p); err != nil {
+		return err
+	}
 	if req.Ref.RunID == "" {
 		ref.RunID = "" // the current run, also if it moved on meanwhile
 	}
@@ -394,8 +417,15 @@ func (h *shared) hold(ctx context.Context, req *durable.Request) (*durable.Reply
 	if err != nil || no != nil {
 		return no, err
 	}
+	if no := h.heeds(ctx, info, req.Op); no != nil {
+		return no, nil
+	}
 	ref := refOf(info)
-	return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, doName, plainJSON(req))
+	p, err := h.request(req)
+	if err != nil {
+		return nil, err
+	}
+	return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, doName, p)
 }
 
 func (h *shared) cancel(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
@@ -442,6 +472,9 @@ func (h *shared) updateOf(ctx context.Context, req *durable.Request, ref durable
 	}
 	p, err := h.signalPayload(req.Payload, signalMeta{By: req.Actor.Name, Trace: req.Trace})
 	if err != nil {
+		return nil, err
+	}
+	if err := h.tooLarge("the argument of update", req.Name, ref, p); err != nil {
 		return nil, err
 	}
 	out, err := h.ask1(ctx, ref, req.ID, req.Name, p)
@@ -540,17 +573,20 @@ func (h *shared) settle(ctx context.Context, req *durable.Request) (*durable.Rep
 		// It says how the question stood at the end.
 		return h.ask(ctx, info, req)
 	}
-	p, err := h.ask1(ctx, ref, req.ID, doName, plainJSON(req))
+	p, err := h.request(req)
 	if err != nil {
+		return nil, err
+	}
+	if p, err = h.ask1(ctx, ref, req.ID, doName, p); err != nil {
 		return h.blocked(ctx, ref, err)
 	}
 	rep := &durable.Reply{}
-	return rep, unmarshal(p, rep)
+	return rep, h.open(p, rep)
 }
 
 func (h *shared) query(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
 	if name, ok := h.known(req); ok && h.host.Accepts(name, durable.KindQuery, req.Name, req.Ref) == nil {
-		if rep := h.askAwake(ctx, req); rep != nil {
+		if rep := h.askAwake(ctx, req); rep != nil && (rep.Err == nil || rep.Err.Code != codeTooLarge) {
 			return rep, nil
 		}
 	}

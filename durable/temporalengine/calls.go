@@ -50,23 +50,88 @@ func (d *drive) Launch(hc *durable.HostedCall) {
 		if hc.Due > 0 {
 			d.alarm(c)
 		}
-	case "step":
-		d.sendStep(c)
-	case "child":
-		d.startChild(c)
-	case "message":
-		ref := hc.To
-		if row := d.run.Row(); ref.WorkflowID == row.WorkflowID && (ref.RunID == "" || ref.RunID == row.RunID) {
-			d.toSelf(c)
-			break
-		}
-		c.future = workflow.SignalExternalWorkflow(d.ctx, ref.WorkflowID, ref.RunID, hc.Name, d.h.raw(hc.Payload, signalMeta{ID: hc.ID, By: "workflow " + d.run.Row().WorkflowID, Trace: hc.Trace}))
+	case "step", "child", "message":
+		d.byID[hc.Call.ID] = c
+		d.send(c)
 	case "stop":
 		d.look(c) // Temporal says yes also where it is too late
 	case "callback":
 	}
 	d.open = append(d.open, c)
 	d.byID[hc.Call.ID] = c
+}
+
+// send carries out a call that has a value with it, when there is room for
+// that.
+func (d *drive) send(c *call) {
+	if !d.spend(len(c.Payload)) {
+		d.held = append(d.held, c)
+		if d.breath == nil {
+			d.breath = workflow.NewTimerWithOptions(d.ctx, time.Millisecond, workflow.TimerOptions{Summary: "more than one message takes"})
+		}
+		return
+	}
+	switch c.Kind {
+	case "step":
+		d.sendStep(c)
+	case "child":
+		d.startChild(c)
+	case "message":
+		ref := c.To
+		if row := d.run.Row(); ref.WorkflowID == row.WorkflowID && (ref.RunID == "" || ref.RunID == row.RunID) {
+			d.toSelf(c)
+			return
+		}
+		d.look(c) // whether it is there, and takes the signal: Temporal sends it anything
+	}
+}
+
+// signal sends a run's signal to a run that takes it.
+func (d *drive) signal(c *call) {
+	p := d.raw(c.Payload, signalMeta{ID: c.ID, By: "workflow " + d.run.Row().WorkflowID, Trace: c.Trace})
+	if d.fits(c, "the payload of signal", p) {
+		c.future = workflow.SignalExternalWorkflow(d.ctx, c.To.WorkflowID, c.To.RunID, c.Name, p)
+	}
+}
+
+// release sends what was held up.
+func (d *drive) release() {
+	held := d.held
+	d.held = nil
+	for _, c := range held {
+		if d.byID[c.Call.ID] == c {
+			d.send(c)
+		}
+	}
+}
+
+// taskBytes is how much the values together may have that one workflow task
+// sends, unless it is a single one: they are one message, of which the server
+// takes 4 MB, and it terminates the run otherwise.
+const taskBytes = 3 << 19
+
+// spend reports whether the workflow task has room for a value, and takes it.
+// It goes by the stored form of values, in a replay as well, and so must not
+// depend on options.
+func (d *drive) spend(n int) bool {
+	if at := workflow.GetInfo(d.ctx).GetCurrentHistoryLength(); at != d.task {
+		d.task, d.spent = at, 0
+	}
+	if d.spent > 0 && d.spent+n > taskBytes {
+		return false
+	}
+	d.spent += n
+	return true
+}
+
+// room waits until there is room for a value.
+func (d *drive) room(n int) error {
+	for !d.spend(n) {
+		if err := workflow.Sleep(d.ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // toSelf delivers a signal that a run sends to itself, which Temporal refuses.
@@ -132,7 +197,22 @@ func (d *drive) sendStep(c *call) {
 	if row.Chain != row.RunID {
 		meta.Chain = row.Chain
 	}
-	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
+	p := d.raw(c.Payload, meta)
+	if d.fits(c, "the input of step", p) {
+		c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(c.ctx, o), c.Name, p)
+	}
+}
+
+// fits reports whether the cluster takes what a call sends. If not, that is
+// the call's outcome: a command that is too large would fail the workflow task
+// again and again.
+func (d *drive) fits(c *call, what string, p converter.RawValue) bool {
+	no := d.large(c.Call.ID, what, c.Name, p.Payload())
+	if no == nil {
+		return true
+	}
+	d.in.items = append(d.in.items, item{event: &durable.StoredEvent{Kind: "done", Call: c.Call.ID, Failure: durable.FailureOf(no)}})
+	return false
 }
 
 // activityID has the name in it, for the SDK does not look at it where a run
@@ -163,7 +243,11 @@ func (d *drive) startChild(c *call) {
 	case durable.ParentCloseAbandon:
 		o.ParentClosePolicy = enumspb.PARENT_CLOSE_POLICY_ABANDON
 	}
-	c.child = workflow.ExecuteChildWorkflow(workflow.WithChildOptions(c.ctx, o), c.Name, d.h.raw(c.Payload, meta))
+	p := d.raw(c.Payload, meta)
+	if !d.fits(c, "the input of workflow", p) {
+		return
+	}
+	c.child = workflow.ExecuteChildWorkflow(workflow.WithChildOptions(c.ctx, o), c.Name, p)
 	c.future = c.child
 }
 
@@ -190,7 +274,7 @@ func (d *drive) take(c *call) (out []item) {
 				d.over(c)
 				return []item{{event: &durable.StoredEvent{Kind: "done", Call: id, Failure: durable.FailureOf(fmt.Errorf("cancelled before it started: %w", context.Canceled))}}}
 			}
-			d.sendStep(c)
+			d.send(c)
 		}
 		return nil
 	}
@@ -227,16 +311,21 @@ func (d *drive) take(c *call) (out []item) {
 	case "child":
 		err := c.future.Get(d.ctx, &raw)
 		if err == nil {
-			ev.Payload, err = d.h.stored(raw.Payload())
+			ev.Payload, err = d.stored(raw.Payload())
 		}
 		if err != nil {
 			ev.Failure = d.childFailure(c, err)
 		}
 	case "message", "stop":
 		if c.looks {
-			if ev.Failure = d.unheard(c); ev.Failure == nil && c.Kind == "stop" {
-				c.looks = false
-				c.future = workflow.RequestCancelExternalWorkflow(d.ctx, c.To.WorkflowID, c.To.RunID)
+			f, no := d.unheard(c)
+			if ev.Failure = no; no == nil && !f.Had {
+				c.looks, c.future = false, nil
+				if c.Kind == "stop" {
+					c.future = workflow.RequestCancelExternalWorkflow(d.ctx, c.To.WorkflowID, c.To.RunID)
+				} else {
+					d.signal(c)
+				}
 				return out
 			}
 			break
@@ -276,7 +365,7 @@ func (d *drive) stepOver(c *call, err error, raw *converter.RawValue, ev *durabl
 	var canceled *temporal.CanceledError
 	switch {
 	case err == nil:
-		if ev.Payload, err = d.h.stored(raw.Payload()); err != nil {
+		if ev.Payload, err = d.stored(raw.Payload()); err != nil {
 			ev.Failure = durable.FailureOf(err)
 		}
 		m := resultMeta{}
@@ -305,7 +394,8 @@ func (d *drive) stepOver(c *call, err error, raw *converter.RawValue, ev *durabl
 				ev.Failure = durable.FailureOf(context.Canceled)
 				return true
 			}
-			d.sendStep(c)
+			c.future = nil
+			d.send(c)
 			return false
 		case notRegistered:
 			// A worker that lacks the step took it: nothing has begun.
@@ -399,19 +489,20 @@ func (d *drive) look(c *call) {
 	c.future = workflow.ExecuteActivity(workflow.WithActivityOptions(d.ctx, o), lookName, q)
 }
 
-// unheard says why a message did not arrive.
-func (d *drive) unheard(c *call) *durable.StoredFailure {
-	var f found
+// unheard says why a message can't arrive; nil if it can, or has.
+func (d *drive) unheard(c *call) (f found, no *durable.StoredFailure) {
 	if err := c.future.Get(d.ctx, &f); err != nil {
-		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, failureText(err)))
+		return f, durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, failureText(err)))
 	}
 	switch {
-	case f.Had, c.Kind == "stop" && f.State != "" && !f.State.Done():
-		return nil
+	case f.No != nil:
+		return f, f.No
+	case f.Had, f.State != "" && !f.State.Done():
+		return f, nil
 	case f.State == "":
-		return durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, durable.ErrNotFound))
+		return f, durable.FailureOf(fmt.Errorf("%s run %v: %w", verb(c), c.To, durable.ErrNotFound))
 	}
-	return durable.FailureOf(fmt.Errorf("%s run %v (%s): %w", verb(c), c.To, f.State, durable.ErrFinished))
+	return f, durable.FailureOf(fmt.Errorf("%s run %v (%s): %w", verb(c), c.To, f.State, durable.ErrFinished))
 }
 
 func failureText(err error) error { return durable.ErrorOf(failureOf(err)) }

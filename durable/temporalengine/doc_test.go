@@ -16,7 +16,6 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/engines"
 	"github.com/mcpagent/mcpagent/durable/temporalengine"
-	"github.com/mcpagent/mcpagent/internal/temporaltest"
 )
 
 // The code of docs/temporal.md, compiled, and where a server is enough, run.
@@ -76,10 +75,7 @@ var _ = []any{openInGo, openClient, openMTLS, openAPIKey, charge2, refund, ownPl
 // TestTheFileOfTheDocument opens what the YAML says, on a server.
 func TestTheFileOfTheDocument(t *testing.T) {
 	t.Parallel()
-	addr := os.Getenv("TEMPORAL_ADDRESS")
-	if addr == "" {
-		addr = temporaltest.New(t, nil).Addr()
-	}
+	addr := anyServer(t)
 	blocks := docBlocks(t, "yaml")
 	file := filepath.Join(t.TempDir(), "mcp_agent.config.yaml")
 	text := strings.Replace(blocks[0], "host: 127.0.0.1:7233", "host: "+addr, 1)

@@ -59,6 +59,7 @@ func (p *plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWork
 
 // StartWorker implements [worker.Plugin].
 func (p *plugin) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptions, next func(context.Context, worker.PluginStartWorkerOptions) error) error {
+	p.h.limits(ctx)
 	p.h.register(o.WorkerRegistry)
 	return next(ctx, o)
 }

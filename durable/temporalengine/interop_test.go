@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +22,6 @@ import (
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/temporalengine"
-	"github.com/mcpagent/mcpagent/internal/temporaltest"
 )
 
 // Others know nothing of this module: they have the names and JSON. Here they
@@ -89,10 +87,7 @@ func orderFlow(ctx context.Context, o order) (receipt, error) {
 
 func TestInterop(t *testing.T) {
 	t.Parallel()
-	addr := os.Getenv("TEMPORAL_ADDRESS")
-	if addr == "" {
-		addr = temporaltest.New(t, nil).Addr()
-	}
+	addr := anyServer(t)
 	for name, test := range map[string]func(*testing.T, client.Client){
 		"a plain client drives our run":            plainClient,
 		"our engine on the user's client":          ownClient,

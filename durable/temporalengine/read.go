@@ -165,13 +165,35 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 			h.attempts(d, info)
 		} else if !d.State.Done() {
 			text := "for a worker that can tell what the run waits for"
-			if err != nil {
+			switch {
+			case err != nil:
 				text += ": " + err.Error()
+			case rep.Err != nil && rep.Err.Code == codeUnsupported:
+				text = fmt.Sprintf("the plain workflow %q is not one of this engine's: only its code knows what it waits for", d.Workflow)
+				d.Waiting = pendingOf(info)
 			}
 			d.Waiting = append(d.Waiting, durable.Wait{Kind: "turn", Text: text, Since: d.Changed})
 		}
 	}
 	return &durable.Reply{Ref: ref, Run: d}, nil
+}
+
+var codeUnsupported = durable.Refuse(durable.ErrUnsupported, durable.Ref{}, "").Err.Code
+
+// pendingOf is what the cluster knows of what a plain workflow waits for.
+func pendingOf(info *described) (out []durable.Wait) {
+	for _, a := range info.GetPendingActivities() {
+		w := durable.Wait{Call: a.GetActivityId(), Kind: "step", Name: a.GetActivityType().GetName(), Attempt: int(a.GetAttempt()), Since: timeOf(a.GetScheduledTime())}
+		w.Text = fmt.Sprintf("for activity %s, attempt %d", w.Name, w.Attempt)
+		if f := a.GetLastFailure(); f != nil {
+			w.Failure = durable.ErrorOf(failureFromProto(f))
+		}
+		out = append(out, w)
+	}
+	for _, c := range info.GetPendingChildren() {
+		out = append(out, durable.Wait{Call: c.GetWorkflowId(), Kind: "child", Name: c.GetWorkflowTypeName(), Text: "for child workflow " + c.GetWorkflowId()})
+	}
+	return out
 }
 
 // attempts adds what the cluster knows of steps at work.
@@ -463,7 +485,7 @@ func (h *shared) health(ctx context.Context) (*durable.Reply, error) {
 		out.OK, out.Text = false, fmt.Sprintf("the worker has ended: %v: start the program again", err)
 	default:
 	}
-	if err := h.checkNamespace(ctx); err != nil {
+	if err := h.line.explain("health", h.checkNamespace(ctx)); err != nil {
 		out.OK, out.Text = false, err.Error()
 		return &durable.Reply{Health: out}, nil
 	}

@@ -28,7 +28,18 @@ func (h *shared) fork(ctx context.Context, req *durable.Request) (*durable.Reply
 	if err := unmarshal(rawJSON(rep.Data), &f); err != nil {
 		return nil, err
 	}
-	r := h.startRequest(req, f.WorkflowID, f.Workflow, f.Meta, h.payload(f.Input, f.Meta), rawJSON(f.Carry))
+	in, err := h.out(h.payload(f.Input, f.Meta))
+	if err != nil {
+		return nil, err
+	}
+	record, err := h.out(rawJSON(f.Carry))
+	if err != nil {
+		return nil, err
+	}
+	if err := h.tooLarge("the record that is forked of workflow", f.Workflow, refOf(info), in, record); err != nil {
+		return nil, err
+	}
+	r := h.startRequest(req, f.WorkflowID, f.Workflow, f.Meta, in, record)
 	started, err := h.client.WorkflowService().StartWorkflowExecution(ctx, r)
 	var there *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &there) {
@@ -82,7 +93,11 @@ func (h *shared) reset(ctx context.Context, req *durable.Request) (*durable.Repl
 	next := durable.Ref{WorkflowID: ref.WorkflowID, RunID: rep.GetRunId()}
 	// A pause does not outlive a reset.
 	r := &durable.Request{Op: durable.OpResume, ID: req.ID + "/resume", Ref: next, Reason: "reset"}
-	if err := h.send(ctx, next, r, doName, plainJSON(r)); err != nil {
+	p, err := h.request(r)
+	if err == nil {
+		err = h.send(ctx, next, r, doName, p)
+	}
+	if err != nil {
 		h.log.Warn("a reset run could not be told to go on", "run_id", next.RunID, "error", err)
 	}
 	return &durable.Reply{Ref: next}, nil

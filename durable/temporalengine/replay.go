@@ -18,7 +18,8 @@ import (
 // askHere answers a question about a run without any worker: it replays what
 // the cluster has of it in this process, which must define the workflow. It is
 // how a run is looked at whose workers are gone, or whose code is stuck.
-func (h *shared) askHere(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
+func (h *shared) askHere(ctx context.Context, info *described, req *durable.Request) (*durable.Reply, error) {
+	ref := refOf(info)
 	c := &capture{intercept: intercept{h: h}}
 	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
 		Interceptors: []interceptor.WorkerInterceptor{c}, DisableRegistrationAliasing: true,
@@ -38,7 +39,7 @@ func (h *shared) askHere(ctx context.Context, ref durable.Ref, req *durable.Requ
 		if err == nil {
 			err = fmt.Errorf("run %v has not begun", ref)
 		}
-		return nil, fmt.Errorf("%w on task queue %q, and a replay here says: %w", durable.ErrNoWorker, h.queue, err)
+		return nil, fmt.Errorf("%w on task queue %q, and a replay here says: %w", durable.ErrNoWorker, queueOf(info, h.queue), err)
 	}
 	defer c.in.d.run.Close()
 	return c.in.d.run.Do(req), nil

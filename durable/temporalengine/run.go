@@ -35,6 +35,10 @@ type drive struct {
 	untold []func()
 	live   bool      // it is where the cluster has it
 	replay time.Time // when one began that nobody was told of
+	task   int       // the workflow task, by the length of the history
+	spent  int       // bytes of values that it sends
+	held   []*call   // until the next one
+	breath workflow.Future
 }
 
 // published is what of the run the memo has.
@@ -61,7 +65,9 @@ type call struct {
 type item struct {
 	call    *call // Temporal has something for it
 	event   *durable.StoredEvent
+	signal  *commonpb.Payload // of event; it is read when its turn comes
 	request *durable.Request
+	release bool // of held calls
 	cancel  bool
 	expired string // question
 	asked   *asked
@@ -96,22 +102,36 @@ func (i *inbound) HandleSignal(_ workflow.Context, in *interceptor.HandleSignalI
 		i.d.collect() // what came before it
 	}
 	p := first(in.Arg)
-	if in.SignalName == doName {
-		req := &durable.Request{}
-		if err := unmarshal(p, req); err == nil {
-			i.items = append(i.items, item{request: req})
-		}
-		return nil
+	if p == nil {
+		p = &commonpb.Payload{Metadata: map[string][]byte{metaEncoding: []byte(null)}}
 	}
 	var m signalMeta
 	metaOf(p, &m)
-	stored, err := i.h.stored(p)
-	if err != nil {
-		// It is consumed, and whoever receives it is told what is wrong.
-		stored, _ = i.h.host.Seal(jsonOf(err.Error()))
-	}
-	i.items = append(i.items, item{event: &durable.StoredEvent{Kind: "signaled", ID: m.ID, Name: in.SignalName, By: m.By, Trace: m.Trace, Payload: stored}})
+	i.items = append(i.items, item{signal: p, event: &durable.StoredEvent{Kind: "signaled", ID: m.ID, Name: in.SignalName, By: m.By, Trace: m.Trace}})
 	return nil
+}
+
+// read reads a signal. False: it was no event, but one of our operations.
+func (d *drive) read(it *item) bool {
+	if it.signal == nil {
+		return true
+	}
+	p := it.signal
+	it.signal = nil
+	if it.event.Name == doName {
+		it.request, it.event = &durable.Request{}, nil
+		if err := d.opened(p, it.request); err != nil {
+			it.request = nil
+			d.h.log.Warn("an operation on a run could not be read", "workflow_id", d.id, "error", err)
+		}
+		return false
+	}
+	var err error
+	if it.event.Payload, err = d.stored(p); err != nil {
+		// It is consumed, and whoever receives it is told what is wrong.
+		it.event.Payload, _ = d.h.host.Seal(jsonOf(err.Error()))
+	}
+	return true
 }
 
 // execute is the workflow function of every type that we register.
@@ -127,10 +147,18 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 	if d.Replaying() {
 		d.replay = time.Now()
 	}
-	start, err := h.startOf(input.Payload(), carry.Payload(), &durable.HostedStart{
-		WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID, Chain: info.FirstRunID, Workflow: info.WorkflowType.Name,
-		Created: info.WorkflowStartTime.UnixMicro(),
+	var start *durable.HostedStart
+	var err error
+	apart(ctx, func() {
+		start, err = h.startOf(input.Payload(), carry.Payload(), &durable.HostedStart{
+			WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID, Chain: info.FirstRunID, Workflow: info.WorkflowType.Name,
+			Created: info.WorkflowStartTime.UnixMicro(),
+		})
 	})
+	var away *storageError
+	if errors.As(err, &away) {
+		panic(problem(&durable.Problem{Kind: "payload", Text: "the input of the run: " + err.Error()}))
+	}
 	if err != nil {
 		return none, temporal.NewApplicationErrorWithOptions("the input of the run: "+err.Error(), "bad_input", temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
@@ -154,6 +182,10 @@ func (h *shared) startOf(input, carry *commonpb.Payload, s *durable.HostedStart)
 	}
 	// The runs of a schedule, and those started by somebody else, share one.
 	s.Meta.Secret = durable.BlobDigest([]byte(s.Meta.Secret + "\x00" + s.RunID))
+	carry, err := h.in(carry)
+	if err != nil {
+		return nil, err
+	}
 	s.Scope, s.Carry = s.Meta.Scope, carry.GetData()
 	stored, err := h.stored(input)
 	if err == nil && stored == nil {
@@ -215,7 +247,7 @@ const problemMark = "durable.Problem "
 
 // ready reports whether there is something for the run.
 func (d *drive) ready() bool {
-	if len(d.in.items) > 0 || !d.cancel && d.root.Err() != nil {
+	if len(d.in.items) > 0 || !d.cancel && d.root.Err() != nil || d.breath != nil && d.breath.IsReady() {
 		return true
 	}
 	for _, c := range d.open {
@@ -240,6 +272,10 @@ func (d *drive) collect() {
 	if !d.cancel && d.root.Err() != nil {
 		d.cancel = true
 		d.in.items = append(d.in.items, item{cancel: true})
+	}
+	if d.breath != nil && d.breath.IsReady() {
+		d.breath = nil
+		d.in.items = append(d.in.items, item{release: true})
 	}
 	for _, c := range d.open {
 		if !c.queued && c.is() {
@@ -277,7 +313,7 @@ func (d *drive) work() {
 				items = slices.Insert(items, i+1, d.take(it.call)...)
 				continue
 			}
-			if it.event != nil {
+			if it.event != nil && d.read(&it) {
 				evs = append(evs, it.event)
 				continue
 			}
@@ -285,6 +321,8 @@ func (d *drive) work() {
 			switch {
 			case it.request != nil:
 				d.run.Do(it.request)
+			case it.release:
+				d.release()
 			case it.cancel:
 				d.run.Cancel("", "")
 			case it.expired != "":
@@ -321,15 +359,26 @@ func (d *drive) end(row *durable.StoredRun) (converter.RawValue, error) {
 	none := converter.RawValue{}
 	switch durable.State(row.State) {
 	case durable.Completed:
-		return d.h.raw(row.Result, nil), nil
+		if err := d.room(len(row.Result)); err != nil {
+			return none, err
+		}
+		out := d.raw(row.Result, nil)
+		if no := d.large("result", "the result of workflow", row.Name, out.Payload()); no != nil {
+			return none, failureError(durable.FailureOf(no), temporal.ApplicationErrorOptions{NonRetryable: true})
+		}
+		return out, nil
 	case durable.Continued:
 		input, carry, err := d.run.Carry()
 		if err != nil {
 			return none, err
 		}
-		return none, workflow.NewContinueAsNewError(d.ctx, row.Name, d.h.raw(input, nil), converter.NewRawValue(rawJSON(carry)))
+		in, more := d.raw(input, nil), converter.NewRawValue(d.away(rawJSON(carry)))
+		if no := d.large("continue", "what continues workflow", row.Name, in.Payload(), more.Payload()); no != nil {
+			return none, failureError(durable.FailureOf(no), temporal.ApplicationErrorOptions{NonRetryable: true})
+		}
+		return none, workflow.NewContinueAsNewError(d.ctx, row.Name, in, more)
 	case durable.Cancelled:
-		return none, temporal.NewCanceledError(converter.NewRawValue(plainJSON(row.Failure)))
+		return none, temporal.NewCanceledError(converter.NewRawValue(plainJSON(brief(row.Failure))))
 	}
 	return none, failureError(row.Failure, temporal.ApplicationErrorOptions{NonRetryable: true})
 }
@@ -342,10 +391,10 @@ func (d *drive) queries() error {
 		}
 		d.replayed()
 		req := &durable.Request{}
-		if err := unmarshal(in.Payload(), req); err != nil {
+		if err := d.h.open(in.Payload(), req); err != nil {
 			return converter.RawValue{}, err
 		}
-		return converter.NewRawValue(plainJSON(d.run.Do(req))), nil
+		return d.answer(req.Op, req.Name, d.run.Do(req))
 	}
 	if err := workflow.SetQueryHandler(d.ctx, doName, do); err != nil {
 		return err
@@ -360,7 +409,11 @@ func (d *drive) queries() error {
 			if rep.Err != nil {
 				return converter.RawValue{}, errors.New(rep.Err.Message)
 			}
-			return d.h.sealed(rep.Payload)
+			out, err := d.h.sealed(rep.Payload)
+			if err == nil {
+				err = d.h.tooLarge("the answer of query", name, d.ref(), out.Payload())
+			}
+			return out, err
 		}); err != nil {
 			return err
 		}
@@ -368,19 +421,54 @@ func (d *drive) queries() error {
 	return nil
 }
 
+// answer is a reply on the wire, or the refusal of one that is too large.
+func (d *drive) answer(op durable.Op, name string, rep *durable.Reply) (converter.RawValue, error) {
+	if rep.Run != nil {
+		d.queues(rep.Run.Waiting)
+	}
+	p, err := d.h.ours(rep)
+	if err == nil {
+		if no := d.h.tooLarge("the answer of "+string(op), name, d.ref(), p); no != nil {
+			p, err = d.h.ours(durable.ErrorReply(d.ref(), no))
+		}
+	}
+	return converter.NewRawValue(p), err
+}
+
+// queues says of steps that the run waits for where they are to be executed.
+func (d *drive) queues(waits []durable.Wait) {
+	for i := range waits {
+		w := &waits[i]
+		c := d.byID[w.Call]
+		switch {
+		case c == nil || w.Kind != "step":
+		case c.delay != nil:
+			w.Text = fmt.Sprintf("for a worker on task queue %q that defines step %s: the one that took it does not", cmp.Or(c.Step.Queue, d.h.queue), w.Name)
+		case c.Step.Queue != "":
+			w.Text = fmt.Sprintf("for step %s to end, on task queue %q", w.Name, c.Step.Queue)
+		}
+	}
+}
+
+func (d *drive) ref() durable.Ref {
+	row := d.run.Row()
+	return durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
+}
+
 // updates sets the handler of our own update. It comes after the first turn:
 // as long as no handler is set the SDK keeps updates that came with the start.
 func (d *drive) updates() error {
 	return workflow.SetUpdateHandlerWithOptions(d.ctx, doName, func(ctx workflow.Context, in converter.RawValue) (converter.RawValue, error) {
 		req := &durable.Request{}
-		if err := unmarshal(in.Payload(), req); err != nil {
+		if err := d.opened(in.Payload(), req); err != nil {
 			return converter.RawValue{}, err
 		}
 		rep, err := d.ask(ctx, &asked{request: req})
 		if err != nil {
 			return converter.RawValue{}, err
 		}
-		return converter.NewRawValue(plainJSON(rep)), nil
+		stored, err := d.h.host.Seal(jsonOf(rep))
+		return d.raw(stored, nil), err
 	}, workflow.UpdateHandlerOptions{})
 }
 
@@ -428,7 +516,18 @@ func (d *drive) handle(name string) {
 		if rep.Err != nil {
 			return converter.RawValue{}, replyError(rep)
 		}
-		return d.h.sealed(rep.Payload)
+		stored, err := d.h.host.Seal(rep.Payload)
+		if err != nil {
+			return converter.RawValue{}, err
+		}
+		if err := d.room(len(stored)); err != nil {
+			return converter.RawValue{}, err
+		}
+		out := d.raw(stored, nil)
+		if no := d.large("answer/"+ev.ID, "the answer of update", name, out.Payload()); no != nil {
+			return converter.RawValue{}, replyError(durable.ErrorReply(d.ref(), no))
+		}
+		return out, nil
 	}, workflow.UpdateHandlerOptions{
 		UnfinishedPolicy: workflow.HandlerUnfinishedPolicyAbandon, // the run sees to it
 		Validator: func(ctx workflow.Context, in converter.RawValue) error {
@@ -448,7 +547,7 @@ func (d *drive) handle(name string) {
 }
 
 func (d *drive) updateEvent(ctx workflow.Context, name string, in converter.RawValue) (*durable.StoredEvent, error) {
-	stored, err := d.h.stored(in.Payload())
+	stored, err := d.stored(in.Payload())
 	if err != nil {
 		return nil, err
 	}
@@ -485,7 +584,11 @@ func (d *drive) Tree(req *durable.Request) {
 		}
 		r := *req
 		r.Ref = durable.Ref{}
-		workflow.SignalExternalWorkflow(d.ctx, c.Child.ID, "", doName, converter.NewRawValue(plainJSON(&r)))
+		stored, err := d.h.host.Seal(jsonOf(&r))
+		if err != nil {
+			panic(problem(&durable.Problem{Kind: "payload", Text: fmt.Sprintf("the codec cannot encode a %s: %v", r.Op, err)}))
+		}
+		workflow.SignalExternalWorkflow(d.ctx, c.Child.ID, "", doName, d.raw(stored, nil))
 	}
 }
 
@@ -518,11 +621,11 @@ func (d *drive) publish() {
 	put(memoPaused, d.shown.paused, now.paused)
 	if d.shown.asks != now.asks {
 		// Texts and contexts are as the codec wants them.
-		asks, err := d.h.sealed([]byte(cmp.Or(now.asks, "null")))
+		stored, err := d.h.host.Seal([]byte(cmp.Or(now.asks, "null")))
 		if err != nil {
 			panic(problem(&durable.Problem{Kind: "payload", Text: fmt.Sprintf("the codec cannot encode a question: %v", err)}))
 		}
-		memo[memoAsks] = asks
+		memo[memoAsks] = d.raw(stored, nil)
 	}
 	d.shown = now
 	if err := workflow.UpsertMemo(d.ctx, memo); err != nil {

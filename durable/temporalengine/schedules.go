@@ -115,13 +115,24 @@ func (h *shared) action(req *durable.Request, s *durable.Schedule) (*client.Sche
 	if err != nil {
 		return nil, err
 	}
+	in, err := h.raw(stored, start.Meta)
+	if err != nil {
+		return nil, err
+	}
 	kept := *s
 	if kept.Input, err = durable.SealJSON(h.opts.Engine.Codec, s.Input); err != nil {
 		return nil, err
 	}
+	keeps, err := h.out(plainJSON(kept))
+	if err != nil {
+		return nil, err
+	}
+	if err := h.tooLarge("the definition of schedule", s.ID, durable.Ref{}, in.Payload(), keeps); err != nil {
+		return nil, err
+	}
 	return &client.ScheduleWorkflowAction{
-		ID: s.ID, Workflow: s.Workflow, Args: []any{h.raw(stored, start.Meta)}, TaskQueue: h.queue, WorkflowExecutionTimeout: start.Meta.Timeout,
-		Memo: map[string]any{memoStart: converter.NewRawValue(plainJSON(inMemo(start.Meta))), memoSchedule: converter.NewRawValue(plainJSON(kept))},
+		ID: s.ID, Workflow: s.Workflow, Args: []any{in}, TaskQueue: h.queue, WorkflowExecutionTimeout: start.Meta.Timeout,
+		Memo: map[string]any{memoStart: converter.NewRawValue(plainJSON(inMemo(start.Meta))), memoSchedule: converter.NewRawValue(keeps)},
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
@@ -33,6 +34,10 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 		meta.Key = info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID + "/" + info.ActivityID
 	}
 	stored, err := h.stored(input.Payload())
+	var away *storageError
+	if errors.As(err, &away) {
+		return none, temporal.NewApplicationError(err.Error(), "storage")
+	}
 	if err != nil {
 		return none, temporal.NewNonRetryableApplicationError(err.Error(), "bad_input", nil)
 	}
@@ -40,7 +45,9 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 	if meta.Called > 0 {
 		called = time.UnixMicro(meta.Called)
 	}
-	alive, end := context.WithCancel(ctx)
+	ctx, stop := untilAsked(ctx)
+	defer stop()
+	alive, end := context.WithCancel(context.WithoutCancel(ctx))
 	beats := make(chan json.RawMessage, 1)
 	beating := make(chan struct{})
 	go func() {
@@ -64,7 +71,8 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 			case <-activity.GetWorkerStopChannel(ctx):
 				return false
 			default:
-				return errors.Is(ctx.Err(), context.Canceled)
+				var canceled *temporal.CanceledError
+				return errors.As(context.Cause(ctx), &canceled)
 			}
 		},
 		Blobs: &stepBlobs{h: h, ctx: ctx, info: &info},
@@ -91,11 +99,11 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 		}
 	}
 	v := h.host.RunStep(ctx, s)
-	if v.Failure == nil && s.Attempt > 1 {
-		return h.raw(v.Result, resultMeta{s.Attempt}), nil
-	}
 	if v.Failure == nil {
-		return h.raw(v.Result, nil), nil
+		var out converter.RawValue
+		if out, v = h.resultOf(s, v); v.Failure == nil {
+			return out, nil
+		}
 	}
 	if v.Lost {
 		// The attempt does not count: the run schedules the step anew.
@@ -103,6 +111,42 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 			temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{meta.Done + int(info.Attempt) - 1}})
 	}
 	return none, failureError(v.Failure, temporal.ApplicationErrorOptions{NonRetryable: !v.Retry, NextRetryDelay: v.Delay})
+}
+
+// untilAsked is the context of an attempt: the SDK's, which also ends where a sign
+// of life did not get through. A step at work is not stopped by that.
+func untilAsked(ctx context.Context) (context.Context, func()) {
+	own, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		var away *serviceerror.Unavailable
+		var late *serviceerror.DeadlineExceeded
+		if !errors.As(cause, &away) && !errors.As(cause, &late) {
+			end(cause)
+		}
+	})
+	return own, func() {
+		stop()
+		end(nil)
+	}
+}
+
+// resultOf is the wire form of a step's result. One that is too large is the
+// step's failure: it has taken effect, and another attempt would not help.
+func (h *shared) resultOf(s *durable.HostedStep, v durable.Verdict) (converter.RawValue, durable.Verdict) {
+	var meta any
+	if s.Attempt > 1 {
+		meta = resultMeta{s.Attempt}
+	}
+	out, err := h.raw(v.Result, meta)
+	if err == nil {
+		err = h.tooLarge("the result of step", s.Step, durable.Ref{WorkflowID: s.WorkflowID, RunID: s.RunID}, out.Payload())
+	}
+	if err != nil {
+		var away *storageError
+		v = h.host.Unsent(s, err, errors.As(err, &away))
+	}
+	return out, v
 }
 
 // signsOfLife tells the server that the attempt is at work, with what the step
@@ -117,7 +161,9 @@ func (h *shared) signsOfLife(ctx context.Context, beats <-chan json.RawMessage) 
 			return
 		}
 		if stored, err := h.host.Seal(last); err == nil {
-			activity.RecordHeartbeat(ctx, h.raw(stored, nil))
+			if p, err := h.raw(stored, nil); err == nil {
+				activity.RecordHeartbeat(ctx, p)
+			}
 		}
 	}
 	for {
@@ -159,6 +205,12 @@ func (h *shared) lookup(ctx context.Context, q lookFor) (found, error) {
 		return found{}, err
 	}
 	f := found{State: stateIn(info)}
+	if q.Signal != "" {
+		if no := h.host.Accepts(workflowOf(info), durable.KindSignal, q.Signal, refOf(info)); no != nil {
+			f.No = durable.FailureOf(durable.ReplyErr(no))
+			return f, nil
+		}
+	}
 	if q.Signal != "" && f.State.Done() {
 		// It may have had the same signal while it could take it.
 		rep, err := h.Do(ctx, &durable.Request{Op: durable.OpSignal, ID: q.ID, Ref: refOf(info), Name: q.Signal})
@@ -176,8 +228,9 @@ type lookFor struct {
 }
 
 type found struct {
-	State durable.State `json:"state"`
-	Had   bool          `json:"had,omitempty"`
+	State durable.State          `json:"state"`
+	Had   bool                   `json:"had,omitempty"`
+	No    *durable.StoredFailure `json:"no,omitempty"` // it does not take the signal
 }
 
 // callOf is the call id in an activity id, which has the step's name after it.

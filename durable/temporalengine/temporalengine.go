@@ -71,6 +71,11 @@ type Options struct {
 	// Blobs keeps content beyond the runs: see [Dir]. nil: blobs that a
 	// workflow puts are with its run, and steps can't put any.
 	Blobs Blobs
+	// Threshold sends values that have more bytes than that, in their stored
+	// form, to Blobs, and a reference across. It needs Blobs. All programs
+	// that work on a namespace need the same store; thresholds may differ.
+	// 0: values stay in the history.
+	Threshold int
 }
 
 // DefaultTaskQueue is where workers listen that are not told otherwise.
@@ -91,7 +96,9 @@ type shared struct {
 	queue  string
 	space  string
 	blobs  Blobs
+	limit  int // of the cluster, for one value on the wire; 0: not known
 	log    *slog.Logger
+	line   line
 	worker worker.Worker
 	fatal  chan error
 	closed atomic.Bool
@@ -140,6 +147,9 @@ func prepare(o *Options, defs []durable.Definer) (*shared, error) {
 	if o.Engine.Retention != 0 || o.Engine.MaxEnded != 0 {
 		return nil, fmt.Errorf("temporal: options Retention and MaxEnded: %w: the namespace has a retention", durable.ErrUnsupported)
 	}
+	if o.Threshold < 0 || o.Threshold > 0 && o.Blobs == nil {
+		return nil, fmt.Errorf("temporal: option Threshold is %d: it is the size above which values go to Blobs, which is needed then", o.Threshold)
+	}
 	var err error
 	if h.defs, err = durable.NewDefinitions(defs...); err != nil {
 		return nil, err
@@ -153,7 +163,11 @@ func prepare(o *Options, defs []durable.Definer) (*shared, error) {
 func (h *shared) connect(ctx context.Context) error {
 	if h.opts.Client != nil {
 		h.client = h.opts.Client
-		return h.adopt()
+		if err := h.adopt(); err != nil {
+			return err
+		}
+		h.limits(ctx)
+		return nil
 	}
 	o := client.Options{
 		HostPort: h.opts.HostPort, Namespace: h.space, Identity: h.opts.Identity,
@@ -163,7 +177,7 @@ func (h *shared) connect(ctx context.Context) error {
 		o.HostPort = client.DefaultHostPort
 	}
 	o.ConnectionOptions.TLS = h.opts.TLS
-	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(h.listen)}
+	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(h.listen, h.line.watch)}
 	if h.opts.APIKey != "" {
 		o.Credentials = client.NewAPIKeyStaticCredentials(h.opts.APIKey)
 	}
@@ -185,6 +199,7 @@ func (h *shared) connect(ctx context.Context) error {
 		c.Close()
 		return fmt.Errorf("connect to Temporal at %s: %w", o.HostPort, err)
 	}
+	h.limits(ctx)
 	return nil
 }
 

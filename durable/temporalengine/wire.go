@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -88,8 +89,10 @@ func (h *shared) payload(stored []byte, meta any) *commonpb.Payload {
 	return p
 }
 
-func (h *shared) raw(stored []byte, meta any) converter.RawValue {
-	return converter.NewRawValue(h.payload(stored, meta))
+// raw is the wire form of a stored value that does not come from a run.
+func (h *shared) raw(stored []byte, meta any) (converter.RawValue, error) {
+	p, err := h.out(h.payload(stored, meta))
+	return converter.NewRawValue(p), err
 }
 
 // stored makes the stored form of a payload, also of one that somebody else
@@ -97,6 +100,10 @@ func (h *shared) raw(stored []byte, meta any) converter.RawValue {
 func (h *shared) stored(p *commonpb.Payload) ([]byte, error) {
 	if p == nil {
 		return nil, nil
+	}
+	p, err := h.in(p)
+	if err != nil {
+		return nil, err
 	}
 	switch enc := string(p.GetMetadata()[metaEncoding]); enc {
 	case null:
@@ -128,7 +135,7 @@ func (h *shared) sealed(plain json.RawMessage) (converter.RawValue, error) {
 	if err != nil {
 		return converter.RawValue{}, err
 	}
-	return h.raw(stored, nil), nil
+	return h.raw(stored, nil)
 }
 
 // first is the first of some payloads, nil if there is none.
@@ -167,8 +174,29 @@ func jsonOf(v any) []byte {
 // failureError makes the Temporal form of a failure: type and message for
 // everybody, all of it as details.
 func failureError(f *durable.StoredFailure, o temporal.ApplicationErrorOptions) error {
+	f = brief(f)
 	o.Details = []any{converter.NewRawValue(plainJSON(f))}
 	return temporal.NewApplicationErrorWithOptions(f.Message, f.Type, o)
+}
+
+// longestText is how much of an error's text crosses: a failure over the
+// cluster's limits would be lost as a whole.
+const longestText = 16 << 10
+
+// brief is a failure that crosses in any case.
+func brief(f *durable.StoredFailure) *durable.StoredFailure {
+	if f == nil {
+		return nil
+	}
+	short := *f
+	if n := len(f.Message); n > longestText {
+		short.Message = strings.ToValidUTF8(f.Message[:longestText], "") + fmt.Sprintf("… (%d bytes)", n)
+	}
+	if n := len(f.Details); n > longestText {
+		short.Details = jsonOf(fmt.Sprintf("(details of %d bytes were left out: an error carries %d at most)", n, longestText))
+	}
+	short.Cause = brief(f.Cause)
+	return &short
 }
 
 // failureOf reads the failure in an error of the SDK, ours or anybody's.
