@@ -19,6 +19,10 @@ import (
 // The cluster of the tests takes 2 MB as one value, as clusters do.
 const large = 2<<20 + 1
 
+// patient is how long code may take for megabytes on a busy machine, with the
+// race detector.
+const patient = 30 * time.Second
+
 // carrier carries a value of any size in the direction that it is told.
 type carrier struct {
 	Way  string
@@ -96,7 +100,7 @@ var ways = []string{"step input", "step result", "step failure", "child input", 
 // TestTooLarge: what the cluster does not take fails once, with a name.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
-	e := on(t, temporalengine.Options{}, carriers)
+	e := on(t, temporalengine.Options{Engine: durable.Options{Watchdog: patient}}, carriers)
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
@@ -219,7 +223,7 @@ func TestExternalStorage(t *testing.T) {
 	for name, codec := range map[string]durable.Codec{"plain": nil, "encrypted": codec} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := temporalengine.Options{Engine: durable.Options{Codec: codec}, Blobs: temporalengine.Dir(t.TempDir()), Threshold: 1000}
+			o := temporalengine.Options{Engine: durable.Options{Codec: codec, Watchdog: patient}, Blobs: temporalengine.Dir(t.TempDir()), Threshold: 1000}
 			e := on(t, o, carriers)
 			for _, way := range append(ways, "fan-out") {
 				if way == "failure" || way == "step failure" {
