@@ -14,30 +14,26 @@ import (
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
 
-// strictWords are those of JSON Schema that OpenAI holds a model to.
-var strictWords = []string{
+// strict are the rules for schemas that OpenAI holds a model to.
+var strict = wire.Rules{Known: []string{
 	"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref", "$defs", "definitions",
 	"title", "description", "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems",
-}
+}}
 
 // taken are the members of a request that Extra can't change: what is read of
 // the answer depends on them.
 var taken = []string{"model", "messages", "stream", "stream_options", "n", "tools", "functions"}
 
-func (m *model) refuse(format string, args ...any) error {
-	return wire.Refuse(m.Provider.name, m.name, format, args...)
-}
-
 // params are a request in the protocol's form.
 func (m *model) params(r *llm.Request) (*sdk.ChatCompletionNewParams, error) {
-	s := &m.settings
+	s := m.settings
 	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
-		return nil, &llm.Error{Provider: m.Provider.name, Model: m.name, Class: llm.Auth, Message: "there is no key: write " + m.Provider.name + ".api_key into the secrets file, or set OPENAI_API_KEY"}
+		return nil, m.Error(llm.Auth, "there is no key: write "+m.Provider+".api_key into the secrets file, or set OPENAI_API_KEY")
 	}
-	if err := wire.Validate(r, m.Provider.name, m.name); err != nil {
+	if err := m.Validate(r); err != nil {
 		return nil, err
 	}
-	out := &sdk.ChatCompletionNewParams{Model: m.name}
+	out := &sdk.ChatCompletionNewParams{Model: m.Model}
 	if r.System != "" {
 		out.Messages = append(out.Messages, sdk.SystemMessage(r.System))
 	}
@@ -51,12 +47,12 @@ func (m *model) params(r *llm.Request) (*sdk.ChatCompletionNewParams, error) {
 		return nil, err
 	}
 	if r.Schema != nil {
-		schema, strict := m.schemas.Answer(r.Schema.Schema, strictWords)
+		schema, ok := m.provider.schemas.Answer(r.Schema.Schema, strict)
 		format := shared.ResponseFormatJSONSchemaJSONSchemaParam{Name: r.Schema.Name, Schema: schema}
 		if format.Name == "" {
 			format.Name = "answer"
 		}
-		if strict {
+		if ok {
 			format.Strict = sdk.Bool(true)
 		}
 		out.ResponseFormat.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{JSONSchema: format}
@@ -83,7 +79,7 @@ func (m *model) params(r *llm.Request) (*sdk.ChatCompletionNewParams, error) {
 	switch {
 	case r.Effort != "":
 		out.ReasoningEffort = shared.ReasoningEffort(r.Effort)
-	case s.effort != "" && thinks(m.name):
+	case s.effort != "" && thinks(m.Model):
 		out.ReasoningEffort = shared.ReasoningEffort(s.effort)
 	}
 	switch {
@@ -93,14 +89,9 @@ func (m *model) params(r *llm.Request) (*sdk.ChatCompletionNewParams, error) {
 		out.User = sdk.String(s.user)
 	}
 	if len(r.Extra) > 0 {
-		extra, err := wire.Fields(r.Extra)
+		extra, err := m.Extra(r.Extra, taken...)
 		if err != nil {
-			return nil, m.refuse("what is extra: %v", err)
-		}
-		for _, key := range taken {
-			if _, there := extra[key]; there {
-				return nil, m.refuse("extra has %q, which is not for it to say", key)
-			}
+			return nil, err
 		}
 		out.SetExtraFields(extra)
 	}
@@ -125,13 +116,13 @@ func (m *model) tools(out *sdk.ChatCompletionNewParams, r *llm.Request) error {
 	}
 	out.Tools = make([]sdk.ChatCompletionToolUnionParam, len(r.Tools))
 	for i, t := range r.Tools {
-		schema, err := m.schemas.Tool(t.Schema)
+		schema, err := m.provider.schemas.Tool(t.Schema)
 		if err != nil {
-			return m.refuse("the schema of tool %s: %v", t.Name, err)
+			return m.Refuse("the schema of tool %s: %v", t.Name, err)
 		}
 		parameters, err := wire.Fields(schema)
 		if err != nil {
-			return m.refuse("the schema of tool %s: %v", t.Name, err)
+			return m.Refuse("the schema of tool %s: %v", t.Name, err)
 		}
 		f := shared.FunctionDefinitionParam{Name: t.Name, Parameters: parameters}
 		if t.Description != "" {
@@ -248,7 +239,7 @@ func (m *model) media(i int, d *llm.Media) (out sdk.ChatCompletionContentPartUni
 		}
 		return sdk.ImageContentPart(sdk.ChatCompletionContentPartImageImageURLParam{URL: u}), nil
 	case d.URL != "":
-		return out, m.refuse("message %d has %s by a URL, which the protocol has for images only: load it, and send its content", i, kind)
+		return out, m.Refuse("message %d has %s by a URL, which the protocol has for images only: load it, and send its content", i, kind)
 	case kind == "application/pdf":
 		name := d.Name
 		if name == "" {
@@ -266,7 +257,7 @@ func (m *model) media(i int, d *llm.Media) (out sdk.ChatCompletionContentPartUni
 		}
 		return sdk.TextContentPart(text), nil
 	}
-	return out, m.refuse("message %d has %s, which the protocol has no place for: it has images, PDF, WAV, MP3 and text", i, kind)
+	return out, m.Refuse("message %d has %s, which the protocol has no place for: it has images, PDF, WAV, MP3 and text", i, kind)
 }
 
 // reasoning are the names under which endpoints tell what a model thought.
@@ -277,9 +268,9 @@ func (m *model) assistant(i int, msg llm.Message) (*sdk.ChatCompletionAssistantM
 	var text strings.Builder
 	extra := map[string]any{}
 	for _, p := range msg.Parts {
-		switch own := p.Raw != nil && p.Raw.Provider == m.Provider.name; {
+		switch own := p.Raw != nil && p.Raw.Provider == m.Provider; {
 		case p.Media != nil:
-			return nil, m.refuse("message %d has %s of the model, which the protocol has no place for", i, p.Media.Type)
+			return nil, m.Refuse("message %d has %s of the model, which the protocol has no place for", i, p.Media.Type)
 		case p.Call != nil:
 			call := sdk.ChatCompletionMessageFunctionToolCallParam{
 				ID:       wire.CallID(p.Call.ID),
@@ -288,7 +279,7 @@ func (m *model) assistant(i int, msg llm.Message) (*sdk.ChatCompletionAssistantM
 			if own {
 				fields, err := wire.Fields(p.Raw.Data)
 				if err != nil {
-					return nil, m.refuse("message %d: call %s has raw data that are no object", i, p.Call.ID)
+					return nil, m.Refuse("message %d: call %s has raw data that are no object", i, p.Call.ID)
 				}
 				call.SetExtraFields(fields)
 			}
@@ -297,7 +288,7 @@ func (m *model) assistant(i int, msg llm.Message) (*sdk.ChatCompletionAssistantM
 			if own {
 				fields, err := wire.Fields(p.Raw.Data)
 				if err != nil {
-					return nil, m.refuse("message %d has raw reasoning that is no object", i)
+					return nil, m.Refuse("message %d has raw reasoning that is no object", i)
 				}
 				for k, v := range fields {
 					extra[k] = v
@@ -321,7 +312,7 @@ func (m *model) assistant(i int, msg llm.Message) (*sdk.ChatCompletionAssistantM
 // response is a whole answer.
 func (m *model) response(r *llm.Request, c *sdk.ChatCompletion) (*llm.Response, error) {
 	if len(c.Choices) == 0 {
-		return nil, m.malformed("the answer has no choices", c.RawJSON())
+		return nil, m.Malformed("the answer has no choices", c.RawJSON())
 	}
 	var a answer
 	choice := c.Choices[0]
@@ -427,7 +418,7 @@ func (a *answer) response(m *model, r *llm.Request) *llm.Response {
 	msg := &out.Message
 	if a.thought.Len() > 0 {
 		raw, _ := json.Marshal(map[string]string{a.thoughtName: a.thought.String()}) // of strings
-		msg.Parts = append(msg.Parts, llm.Part{Reasoning: &llm.Reasoning{Text: a.thought.String()}, Raw: &llm.Raw{Provider: m.Provider.name, Data: raw}})
+		msg.Parts = append(msg.Parts, llm.Part{Reasoning: &llm.Reasoning{Text: a.thought.String()}, Raw: &llm.Raw{Provider: m.Provider, Data: raw}})
 	}
 	if text := a.text.String() + a.refusal.String(); text != "" {
 		msg.Parts = append(msg.Parts, llm.Part{Text: text})
@@ -437,7 +428,7 @@ func (a *answer) response(m *model, r *llm.Request) *llm.Response {
 		p.Call.Args, p.Call.Bad = wire.Args(c.args.String())
 		if len(c.extra) > 0 {
 			raw, _ := json.Marshal(c.extra) // of JSON
-			p.Raw = &llm.Raw{Provider: m.Provider.name, Data: raw}
+			p.Raw = &llm.Raw{Provider: m.Provider, Data: raw}
 		}
 		msg.Parts = append(msg.Parts, p)
 	}

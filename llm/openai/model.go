@@ -12,12 +12,13 @@ import (
 )
 
 type model struct {
-	*Provider
-	name string
+	wire.Caller
+	provider *Provider
+	settings *settings
 }
 
 // Name is the endpoint's name for it.
-func (m *model) Name() string { return m.name }
+func (m *model) Name() string { return m.Model }
 
 // Call implements [llm.Model].
 func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error) {

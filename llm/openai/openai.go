@@ -162,7 +162,7 @@ func (p *Provider) Model(name string) (llm.Model, error) {
 	if name = cmp.Or(name, s.model); name == "" {
 		return nil, fmt.Errorf("%s: no model is named: name one as %s:NAME, or write %s.default_model", p.name, p.name, p.name)
 	}
-	return &model{p, name}, nil
+	return &model{wire.Caller{Provider: p.name, Model: name, Secrets: s.secrets}, p, s}, nil
 }
 
 // resolve finds out what holds: what the program set, the section, the

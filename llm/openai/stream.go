@@ -8,6 +8,7 @@ import (
 	"github.com/openai/openai-go/v3/option"
 
 	"github.com/mcpagent/mcpagent/llm"
+	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
 
 // stream sends a request and hands out the answer as it comes, until yield
@@ -36,7 +37,7 @@ func (m *model) stream(ctx context.Context, r *llm.Request, yield func(llm.Delta
 		return context.Cause(ctx)
 	}
 	if a.finish == "" {
-		return m.failure(ctx, raw, errHalf)
+		return m.failure(ctx, raw, wire.ErrHalf)
 	}
 	yield(llm.Delta{Response: a.response(m, r)})
 	return nil

@@ -4,7 +4,6 @@ package wire
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -178,19 +177,4 @@ func Words(text string, secrets ...string) string {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + " …"
 	}
 	return text
-}
-
-// Refuse is the error of what a provider has no place for.
-func Refuse(provider, model, format string, args ...any) error {
-	return &llm.Error{Provider: provider, Model: model, Class: llm.Invalid, Message: fmt.Sprintf(format, args...)}
-}
-
-// Validate is [llm.Request.Validate], with the names of who refuses.
-func Validate(r *llm.Request, provider, model string) error {
-	err := r.Validate()
-	var e *llm.Error
-	if errors.As(err, &e) {
-		e.Provider, e.Model = provider, model
-	}
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -251,33 +252,40 @@ func each(o object, f func(json.RawMessage) json.RawMessage) json.RawMessage {
 	return o.json()
 }
 
-// Strict is a schema of an answer for providers that hold the model to it
-// while it writes, and whether that can be: every property is required, nothing
-// else is allowed, and there are only the words that they know. Objects that
-// don't say whether more is allowed are closed, which takes nothing away from
-// who reads the answer.
-func Strict(schema json.RawMessage, known ...string) (json.RawMessage, bool) {
+// Rules are those of a provider that holds a model to a schema while it
+// writes.
+type Rules struct {
+	Known    []string // the words of JSON Schema that it knows
+	Dropped  []string // those that may be left out, since who reads the answer holds it to them
+	Optional bool     // properties need not be required
+}
+
+// Strict is a schema of an answer for such a provider, and whether that can
+// be. Objects that don't say whether more is allowed are closed, which takes
+// nothing away from who reads the answer.
+func Strict(schema json.RawMessage, r Rules) (json.RawMessage, bool) {
 	o, err := parse(schema)
 	if err != nil || string(o.get("type")) != `"object"` || o.get("anyOf") != nil {
 		return schema, false
 	}
 	ok := true
-	out := strict(o.without("$schema", "$id"), known, 0, &ok)
+	out := r.strict(o.without("$schema", "$id"), 0, &ok)
 	if !ok {
 		return schema, false
 	}
 	return out, true
 }
 
-func strict(o object, known []string, depth int, ok *bool) json.RawMessage {
+func (r Rules) strict(o object, depth int, ok *bool) json.RawMessage {
 	if depth > 10 {
 		*ok = false
 	}
 	if !*ok {
 		return nil
 	}
+	o = o.without(r.Dropped...)
 	for _, f := range o {
-		if !slices.Contains(known, f.key) {
+		if !slices.Contains(r.Known, f.key) {
 			*ok = false
 			return nil
 		}
@@ -287,31 +295,9 @@ func strict(o object, known []string, depth int, ok *bool) json.RawMessage {
 		return nil
 	}
 	if bytes.Contains(o.get("type"), []byte(`"object"`)) {
-		props, err := parse(o.get("properties"))
-		var required []string
-		if err != nil || json.Unmarshal(o.get("required"), &required) != nil && len(props) > 0 {
+		if o = r.closed(o); o == nil {
 			*ok = false
 			return nil
-		}
-		for _, p := range props {
-			if !slices.Contains(required, p.key) {
-				*ok = false
-				return nil
-			}
-		}
-		switch string(o.get("additionalProperties")) {
-		case "", "false":
-			o = o.set("additionalProperties", json.RawMessage("false"))
-		default:
-			// jsonschema-go writes false as {"not":{}}
-			if string(Compact(o.get("additionalProperties"))) != `{"not":{}}` {
-				*ok = false
-				return nil
-			}
-			o = o.set("additionalProperties", json.RawMessage("false"))
-		}
-		if o.get("required") == nil {
-			o = o.set("required", json.RawMessage("[]"))
 		}
 	}
 	return each(o, func(sub json.RawMessage) json.RawMessage {
@@ -320,8 +306,39 @@ func strict(o object, known []string, depth int, ok *bool) json.RawMessage {
 			*ok = false
 			return nil
 		}
-		return strict(s, known, depth+1, ok)
+		return r.strict(s, depth+1, ok)
 	})
+}
+
+// closed is an object that has its own properties only; nil if it is meant to
+// have others.
+func (r Rules) closed(o object) object {
+	props, err := parse(o.get("properties"))
+	if o.get("properties") != nil && err != nil {
+		return nil
+	}
+	var required []string
+	if o.get("required") != nil && json.Unmarshal(o.get("required"), &required) != nil {
+		return nil
+	}
+	for _, p := range props {
+		if !r.Optional && !slices.Contains(required, p.key) {
+			return nil
+		}
+	}
+	switch string(Compact(o.get("additionalProperties"))) {
+	case "", "false", `{"not":{}}`: // jsonschema-go has the last
+	default:
+		return nil
+	}
+	if len(props) == 0 && o.get("additionalProperties") == nil {
+		return nil // any object
+	}
+	o = o.set("additionalProperties", json.RawMessage("false"))
+	if o.get("required") == nil && !r.Optional {
+		o = o.set("required", json.RawMessage("[]"))
+	}
+	return o
 }
 
 // Compact is JSON without spaces. What is no JSON stays as it is.
@@ -386,10 +403,27 @@ func (c *Cache) Tool(schema json.RawMessage) (json.RawMessage, error) {
 }
 
 // Answer is [Strict], kept.
-func (c *Cache) Answer(schema json.RawMessage, known []string) (json.RawMessage, bool) {
+func (c *Cache) Answer(schema json.RawMessage, r Rules) (json.RawMessage, bool) {
 	m := c.Of("answer:", schema, func(s json.RawMessage) Made {
-		out, ok := Strict(s, known...)
+		out, ok := Strict(s, r)
 		return Made{Schema: out, Strict: ok}
 	})
 	return m.Schema, m.Strict
+}
+
+// With is a JSON object with some members changed, in the order that it has.
+func With(b json.RawMessage, changed map[string]any) json.RawMessage {
+	o, err := parse(b)
+	if err != nil || len(changed) == 0 {
+		return b
+	}
+	for _, key := range slices.Sorted(maps.Keys(changed)) {
+		var value bytes.Buffer
+		e := json.NewEncoder(&value)
+		e.SetEscapeHTML(false)
+		if e.Encode(changed[key]) == nil {
+			o = o.set(key, bytes.TrimSpace(value.Bytes()))
+		}
+	}
+	return o.json()
 }

@@ -1,0 +1,200 @@
+// Package anthropic is Anthropic's models, by their Messages API.
+//
+//	anthropic.New(nil) // section anthropic, or ANTHROPIC_API_KEY
+//
+// A call is one attempt: the SDK's own retries are off, and so is its
+// telemetry.
+//
+// # What is sent
+//
+// Text, images and documents (PDF and text), also in the results of tools. What
+// the model thought goes back as it came, signatures and all, as the API
+// demands; that of another provider stays here. An answer has at most
+// [DefaultMaxTokens] if the request does not say, since the API wants a number.
+// Effort makes a model think as its kind does: adaptively, or with a budget.
+//
+// The schema of an answer binds the model where it can (no open objects, no
+// recursion, no old model); elsewhere the model answers by calling a tool of
+// that schema, which callers don't see.
+//
+// The prompt is cached: breakpoints stand after the tools, after the
+// instruction, and after the last two messages to the model, so that each turn
+// of a conversation reads the one before. See [Options].Cache.
+//
+// # Errors
+//
+// They are [*llm.Error]s.
+//
+//	no key, a wrong one                    llm.Auth
+//	what the API has no place for          llm.Invalid, before it is sent: Seed, sounds, media of the model
+//	the conversation is too long           llm.TooLong
+//	429                                    llm.RateLimit, with RetryAfter; an empty account is llm.Quota
+//	529                                    llm.Overloaded
+//	no connection, half an answer          llm.Network
+//	an answer that is none                 llm.Malformed
+//	the model refuses                      llm.StopFilter, and no error
+package anthropic
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+
+	sdk "github.com/anthropics/anthropic-sdk-go"
+	"github.com/anthropics/anthropic-sdk-go/option"
+
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/llm"
+	"github.com/mcpagent/mcpagent/llm/internal/wire"
+)
+
+// Options are what a program says in Go. The zero value of a field is what the
+// configuration says, and then the default. What is set wins.
+type Options struct {
+	// APIKey is the provider's. Default: ANTHROPIC_API_KEY.
+	APIKey durable.Secret
+	// BaseURL is that of a proxy. Default: ANTHROPIC_BASE_URL, and then
+	// Anthropic's.
+	BaseURL string
+	// DefaultModel is the model of who names none.
+	DefaultModel string
+	// Cache is how long the provider keeps the prompt for the next request:
+	// "5m", "1h", or "off". Default: 5m.
+	Cache string
+	// Headers are sent with each request.
+	Headers map[string]durable.Secret
+	// HTTPClient makes the requests. Default: one with the defaults of net/http.
+	HTTPClient *http.Client
+}
+
+const (
+	// DefaultModel is the model, if nobody names one.
+	DefaultModel = "claude-sonnet-5-5"
+	// DefaultMaxTokens is how long an answer may be, if the request does not
+	// say. What the model thinks counts.
+	DefaultMaxTokens = 16384
+)
+
+const defaultURL = "https://api.anthropic.com"
+
+// Provider is Anthropic, or a proxy of it. It is safe for concurrent use.
+type Provider struct {
+	opts    Options
+	section section
+	schemas wire.Cache
+
+	once     sync.Once
+	settings settings
+}
+
+// section is that of the configuration.
+type section struct {
+	// APIKey is the provider's.
+	APIKey durable.Secret `yaml:"api_key"`
+	// BaseURL is that of a proxy.
+	BaseURL string `yaml:"base_url"`
+	// DefaultModel is the model of agents that name none.
+	DefaultModel string `yaml:"default_model"`
+	// Provider is where the models are. This package has Anthropic's own.
+	Provider string `yaml:"provider" enum:"anthropic,bedrock,vertexai"`
+	// Project is that of Vertex AI.
+	Project string `yaml:"project"`
+	// Location is that of Vertex AI.
+	Location string `yaml:"location"`
+	// AccessKeyID is that of AWS.
+	AccessKeyID durable.Secret `yaml:"aws_access_key_id"`
+	// SecretAccessKey is that of AWS.
+	SecretAccessKey durable.Secret `yaml:"aws_secret_access_key"`
+	// SessionToken is that of AWS.
+	SessionToken durable.Secret `yaml:"aws_session_token"`
+	// Region is that of AWS.
+	Region string `yaml:"aws_region"`
+	// Profile is one of the AWS configuration files.
+	Profile string `yaml:"profile"`
+}
+
+// settings are what holds.
+type settings struct {
+	key      durable.Secret
+	official bool
+	model    string
+	cache    string
+	secrets  []string
+	messages sdk.MessageService
+	err      error
+}
+
+// New makes the provider "anthropic". Nil is fine.
+func New(o *Options) *Provider {
+	p := &Provider{}
+	if o != nil {
+		p.opts = *o
+	}
+	return p
+}
+
+// Provider is "anthropic".
+func (p *Provider) Provider() string { return "anthropic" }
+
+// Section is a pointer to its section of the configuration.
+func (p *Provider) Section() any { return &p.section }
+
+// Model gives a model; without a name, the default.
+func (p *Provider) Model(name string) (llm.Model, error) {
+	p.once.Do(p.resolve)
+	s := &p.settings
+	if s.err != nil {
+		return nil, s.err
+	}
+	return &model{wire.Caller{Provider: "anthropic", Model: cmp.Or(name, s.model), Secrets: s.secrets}, p, s}, nil
+}
+
+// resolve finds out what holds: what the program set, the section, the
+// environment, the default.
+func (p *Provider) resolve() {
+	s := &p.settings
+	if where := p.section.Provider; where != "" && where != "anthropic" {
+		s.err = fmt.Errorf("anthropic: anthropic.provider is %s, and this provider has Anthropic's own API only: take the line away, or use the provider of that cloud", where)
+		return
+	}
+	switch s.cache = cmp.Or(p.opts.Cache, "5m"); s.cache {
+	case "5m", "1h", "off":
+	default:
+		s.err = fmt.Errorf("anthropic: Cache is %q, want 5m, 1h or off", s.cache)
+		return
+	}
+	for _, s.key = range []durable.Secret{p.opts.APIKey, p.section.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY"))} {
+		if !s.key.IsZero() {
+			break
+		}
+	}
+	base := cmp.Or(p.opts.BaseURL, p.section.BaseURL, os.Getenv("ANTHROPIC_BASE_URL"), defaultURL)
+	s.model = cmp.Or(p.opts.DefaultModel, p.section.DefaultModel, DefaultModel)
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		s.err = fmt.Errorf("anthropic: the base URL is %q, want https://…: write anthropic.base_url", wire.Words(base))
+		return
+	}
+	s.official = u.Hostname() == "api.anthropic.com"
+	base = strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/v1") // the SDK has it in its paths
+	opts := []option.RequestOption{
+		option.WithBaseURL(base + "/"),
+		option.WithMaxRetries(0),
+		option.WithHTTPClient(wire.Client(p.opts.HTTPClient)),
+		option.WithoutOpenTelemetry(),
+		option.WithHeader("User-Agent", "mcpagent"),
+	}
+	if !s.key.IsZero() {
+		opts = append(opts, option.WithAPIKey(s.key.Reveal()))
+		s.secrets = append(s.secrets, s.key.Reveal())
+	}
+	for name, value := range p.opts.Headers {
+		opts = append(opts, option.WithHeader(name, value.Reveal()))
+		s.secrets = append(s.secrets, value.Reveal())
+	}
+	s.messages = sdk.NewMessageService(opts...)
+}

@@ -1,0 +1,140 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/mcpagent/mcpagent/llm"
+)
+
+// ErrHalf is that of an answer that broke off.
+var ErrHalf = errors.New("the answer ended before it was whole")
+
+// A Caller is a model of a provider, whose name errors have and whose secrets
+// they don't.
+type Caller struct {
+	Provider, Model string
+	Secrets         []string
+}
+
+// Refuse is the error of what a provider has no place for.
+func (c Caller) Refuse(format string, args ...any) error {
+	return c.Error(llm.Invalid, fmt.Sprintf(format, args...))
+}
+
+// Error is one that nobody sent.
+func (c Caller) Error(class llm.Class, message string) *llm.Error {
+	return &llm.Error{Provider: c.Provider, Model: c.Model, Class: class, Message: Words(message, c.Secrets...)}
+}
+
+// Malformed is the error of an answer that makes no sense.
+func (c Caller) Malformed(what, body string) error {
+	e := c.Error(llm.Malformed, what+": "+body)
+	e.Status = http.StatusOK
+	return e
+}
+
+// Validate is [llm.Request.Validate], with the names of who refuses.
+func (c Caller) Validate(r *llm.Request) error {
+	err := r.Validate()
+	var e *llm.Error
+	if errors.As(err, &e) {
+		e.Provider, e.Model = c.Provider, c.Model
+	}
+	return err
+}
+
+// Extra are the members of Request.Extra, which may not be those that reading
+// the answer depends on.
+func (c Caller) Extra(extra json.RawMessage, taken ...string) (map[string]any, error) {
+	fields, err := Fields(extra)
+	if err != nil {
+		return nil, c.Refuse("what is extra: %v", err)
+	}
+	for _, key := range taken {
+		if _, there := fields[key]; there {
+			return nil, c.Refuse("extra has %q, which is not for it to say", key)
+		}
+	}
+	return fields, nil
+}
+
+// Failure makes the error of a call that failed. ctx is that of the request,
+// raw what the provider answered, if it did, and streamed an error within the
+// answer. read takes from the body of an error what the provider says in it.
+func (c Caller) Failure(ctx context.Context, raw *http.Response, err error, streamed []byte, read func(e *llm.Error, body []byte) (text string)) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	e := &llm.Error{Provider: c.Provider, Model: c.Model, Class: llm.Network}
+	var header http.Header
+	if raw != nil {
+		header = raw.Header
+		if e.RequestID = header.Get("X-Request-Id"); e.RequestID == "" {
+			e.RequestID = header.Get("Request-Id")
+		}
+	}
+	said := func(body []byte) {
+		text := strings.TrimSpace(string(body))
+		if json.Valid(body) {
+			text = read(e, body)
+		} else if strings.HasPrefix(text, "<") {
+			text = http.StatusText(e.Status) // a page for browsers
+		}
+		e.Message = Words(text, c.Secrets...)
+		switch e.Class {
+		case llm.RateLimit, llm.Overloaded, llm.Server:
+			e.RetryAfter = RetryAfter(header, text)
+		}
+	}
+	var located *url.Error
+	switch {
+	case raw != nil && raw.StatusCode >= 300:
+		e.Status, e.Class = raw.StatusCode, Class(raw.StatusCode)
+		var body []byte
+		if raw.Body != nil {
+			body, _ = io.ReadAll(raw.Body) // what was read of it says enough
+		}
+		said(body)
+	case streamed != nil:
+		e.Class = llm.Server
+		said(streamed)
+	case errors.Is(err, ErrHalf):
+		e.Message, e.Err = err.Error(), err
+	case raw != nil && (noAnswer(err) || errors.Is(err, ErrTooLarge)):
+		e.Class, e.Status = llm.Malformed, raw.StatusCode
+		e.Message, e.Err = Words("what came is no answer: "+err.Error(), c.Secrets...), err
+	case errors.As(err, &located): // it names the URL, which may have a credential
+		e.Message, e.Err = Words(located.Err.Error(), c.Secrets...), located.Err
+	default:
+		e.Message, e.Err = Words(err.Error(), c.Secrets...), err
+	}
+	return e
+}
+
+// noAnswer tells an error of reading what came from one of getting it.
+func noAnswer(err error) bool {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	text := err.Error()
+	return (errors.As(err, &syntax) || errors.As(err, &kind) || strings.Contains(text, "response json") || strings.Contains(text, "expected destination type")) &&
+		!errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// TooLong tells that words of a provider say that a conversation is too long,
+// for those that have no code for it.
+func TooLong(text string) bool {
+	text = strings.ToLower(text)
+	for _, words := range []string{"context length", "context window", "context size", "maximum context", "n_ctx", "too many tokens", "prompt is too long"} {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	return false
+}
