@@ -1,12 +1,16 @@
 package temporalengine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
@@ -20,17 +24,9 @@ import (
 // how a run is looked at whose workers are gone, or whose code is stuck.
 func (h *shared) askHere(ctx context.Context, info *described, req *durable.Request) (*durable.Reply, error) {
 	ref := refOf(info)
-	c := &capture{intercept: intercept{h: h}}
-	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
-		Interceptors: []interceptor.WorkerInterceptor{c}, DisableRegistrationAliasing: true,
-	})
+	r, c, err := h.replayer()
 	if err != nil {
 		return nil, err
-	}
-	for _, i := range h.defs.Infos() {
-		if i.Kind == durable.KindWorkflow && h.host.Defines(i.Kind, i.Name) {
-			r.RegisterWorkflowWithOptions(h.execute, workflow.RegisterOptions{Name: i.Name})
-		}
 	}
 	// An error is what the run's code comes to today; the turns before it are
 	// there.
@@ -43,6 +39,67 @@ func (h *shared) askHere(ctx context.Context, info *described, req *durable.Requ
 	}
 	defer c.in.d.run.Close()
 	return c.in.d.run.Do(req), nil
+}
+
+// replayer replays histories with the workflows of this program.
+func (h *shared) replayer() (worker.WorkflowReplayer, *capture, error) {
+	c := &capture{intercept: intercept{h: h}}
+	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
+		Interceptors: []interceptor.WorkerInterceptor{c}, DisableRegistrationAliasing: true,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, i := range h.defs.Infos() {
+		if i.Kind == durable.KindWorkflow && h.host.Defines(i.Kind, i.Name) {
+			r.RegisterWorkflowWithOptions(h.execute, workflow.RegisterOptions{Name: i.Name})
+		}
+	}
+	return r, c, nil
+}
+
+// Replay holds today's code against the history of a run as the cluster has
+// it, in JSON (`temporal workflow show --output json`, or the download of the
+// web interface): without a cluster, and without any effect. Where a run with
+// that history would be blocked by a deploy of this code, the error is a
+// [*durable.BlockedError] that says so. It is [durable.Replay] for histories of
+// Temporal. Of the options the codec and Blobs count; nil is fine.
+func Replay(ctx context.Context, history []byte, o *Options, defs ...durable.Definer) (*durable.Replayed, error) {
+	past, err := client.HistoryFromJSON(bytes.NewReader(history), client.HistoryJSONOptions{})
+	if err != nil || len(past.GetEvents()) == 0 || past.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes() == nil {
+		return nil, fmt.Errorf("replay: %w: it is not the history of a run in the JSON of Temporal (%v)", durable.ErrHistory, err)
+	}
+	h, err := prepare(o, defs)
+	if err != nil {
+		return nil, err
+	}
+	r, c, err := h.replayer()
+	if err != nil {
+		return nil, err
+	}
+	first := past.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
+	last := past.GetEvents()[len(past.GetEvents())-1]
+	state, _, _ := ending(last)
+	out := &durable.Replayed{WorkflowID: first.GetWorkflowId(), RunID: first.GetOriginalExecutionRunId(), Workflow: first.GetWorkflowType().GetName(), State: state}
+	err = r.ReplayWorkflowHistoryWithOptions(silent, past, worker.ReplayWorkflowHistoryOptions{
+		OriginalExecution: workflow.Execution{ID: out.WorkflowID, RunID: out.RunID},
+	})
+	if c.in != nil && c.in.d != nil {
+		defer c.in.d.run.Close()
+	}
+	if err == nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		p := taskProblem(&historypb.WorkflowTaskFailedEventAttributes{Failure: &failurepb.Failure{Message: err.Error()}}, &durable.Problem{})
+		return nil, &durable.BlockedError{WorkflowID: out.WorkflowID, RunID: out.RunID, Problem: *p}
+	}
+	if c.in != nil && c.in.d != nil {
+		if rep := c.in.d.run.Do(&durable.Request{Op: durable.OpDescribe}); rep.Run != nil {
+			out.Turns = int(rep.Run.Turns)
+		}
+	}
+	return out, nil
 }
 
 var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
