@@ -99,7 +99,7 @@ func Canonical(d *durable.Description, history []*durable.Record) string {
 	fmt.Fprintf(&b, "  %s", d.State)
 	if d.State == durable.Completed {
 		fmt.Fprintf(&b, " %s", mask(string(d.Result)))
-	} else if d.Failure != nil {
+	} else if d.Failure != nil && d.State != durable.Terminated { // the reason is whoever's
 		fmt.Fprintf(&b, " %s", failure(d.Failure))
 	}
 	if d.Problem != nil {
@@ -136,6 +136,9 @@ func outcome(ev durable.Event) string {
 func failure(e *durable.Error) string {
 	if e.Code != "" || e.Type == "panic" {
 		return "error " + cmp.Or(e.Code, e.Type)
+	}
+	if before, _, ok := strings.Cut(e.Message, " terminated: "); ok && e.Type == "durable.RunError" {
+		return "error " + e.Type + ": " + mask(before) + " terminated"
 	}
 	return "error " + e.Type + ": " + mask(e.Message)
 }

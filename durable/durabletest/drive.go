@@ -28,7 +28,8 @@ type T struct {
 	play   *Play
 	place  string
 	lacks  map[Ability]string
-	bubble string // empty: real time
+	unlike []string // what it lacks, and the scenario asked for: its log is another one
+	bubble string   // empty: real time
 	side   sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
@@ -148,7 +149,13 @@ func (t *T) Kill() {
 
 // Can reports whether the engine has an ability that a scenario needs only in
 // part.
-func (t *T) Can(a Ability) bool { return t.lacks[a] == "" }
+func (t *T) Can(a Ability) bool {
+	why := t.lacks[a]
+	if why != "" {
+		t.unlike = append(t.unlike, string(a)+": "+why)
+	}
+	return why == ""
+}
 
 // Of is a run as the engine that is open now knows it.
 func (t *T) Of(r *durable.Run) *durable.Run { return t.Engine.Run(r.WorkflowID, r.RunID) }

@@ -433,6 +433,13 @@ var cancels = []Scenario{
 				result(t, wf, r, "true canceled")
 				t.Pass(4)
 				t.Equal("how often the step ran", t.Count("ran"), 1)
+				lost := false
+				for _, rec := range t.History(r) {
+					for _, ev := range rec.Events {
+						lost = lost || ev.Failure != nil && ev.Failure.Type == "lost"
+					}
+				}
+				t.Equal("the history says that the attempt was lost", lost, t.Can(LastError))
 			}}
 		},
 	},

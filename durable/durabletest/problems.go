@@ -299,6 +299,15 @@ var problems = []Scenario{
 				t.Deploy(1)
 				t.OK("send", sig.Send(t.Context(), t.Of(r), "!", nil))
 				result(t, other, r, "one!")
+				var input string
+				for _, rec := range t.History(r) {
+					for _, c := range rec.Calls {
+						if c.Kind == "step" {
+							input = string(c.Input)
+						}
+					}
+				}
+				t.Equal("the history has what the code asked for then", input == `"one"`, t.Can(BothSides))
 			}}
 		},
 	},

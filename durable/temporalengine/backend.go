@@ -182,7 +182,8 @@ func (h *shared) start(ctx context.Context, req *durable.Request) (*durable.Repl
 	}
 	if o.ID == "" && o.Key != "" {
 		// The key is the id: that is what Temporal keeps apart.
-		s.ID = req.Name + "-" + durable.BlobDigest([]byte(s.Meta.Key))[:32]
+		d := durable.BlobDigest([]byte(s.Meta.Key))
+		s.ID = fmt.Sprintf("%s-%s-%s-%s-%s-%s", req.Name, d[:8], d[8:12], d[12:16], d[16:20], d[20:32])
 	}
 	if i := strings.IndexFunc(s.ID, func(c rune) bool { return c < ' ' || c > '~' }); i >= 0 {
 		return durable.Refuse(durable.ErrBadInput, durable.Ref{}, "start workflow %q: the id %q has characters beyond ASCII, which Temporal's clients cannot send", req.Name, s.ID), nil
