@@ -34,6 +34,8 @@ type Engine struct {
 	Client func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error)
 	// Hour is how long an hour of the scenarios takes. 0: time is virtual.
 	Hour time.Duration
+	// Only plays the scenarios of which it is true. Nil: all of them.
+	Only func(Scenario) bool
 	// AtOnce is how many scenarios are played at once where time is real. 0: 24.
 	AtOnce int
 	// Lacks says which abilities the engine does not have, and why.
@@ -95,6 +97,9 @@ func TestEngine(t *testing.T, e Engine) {
 			t.Run(m.Name, func(t *testing.T) {
 				queue := newQueue(e.AtOnce)
 				for _, s := range Scenarios() {
+					if e.Only != nil && !e.Only(s) {
+						continue
+					}
 					t.Run(s.Name, func(t *testing.T) {
 						why := e.lacks(s)
 						var early chan Outcome

@@ -1,5 +1,3 @@
-//go:build contract
-
 package temporalengine_test
 
 import (
