@@ -79,7 +79,7 @@ func newTale(changed bool) *tale {
 		if _, err := s.ask.Ask(ctx, "who tells it?", nil); err != nil {
 			return "", err
 		}
-		if text, err = child.Run(ctx, text); err != nil {
+		if _, err := child.Run(ctx, text); err != nil {
 			return "", err
 		}
 		if _, err := s.line.Receive(ctx); err != nil {
