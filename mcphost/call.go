@@ -13,7 +13,6 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/internal/toolset"
 	"github.com/mcpagent/mcpagent/llm"
-	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -236,8 +235,7 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 	if err = c.err; c.cause != nil {
 		err = c.cause
 	}
-	var refused *jsonrpc.Error
-	if errors.As(c.err, &refused) {
+	if refused := said(c.err); refused != nil {
 		if needs, st := urlsNeeded(c.key, refused); len(needs) > 0 {
 			raw, err := json.Marshal(st)
 			return toolset.CallOut{Needs: needs, State: raw}, false, err
@@ -245,7 +243,9 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 		return out, false, durable.Permanent(c.s.l.fail("tools/call", nil, refusal(refused)))
 	}
 	if errors.Is(c.err, mcp.ErrSessionMissing) {
+		// The server knows the session no more: it did nothing.
 		c.way.left.Store(false)
+		c.s.lose(c.err)
 	}
 	if c.cause == nil && (errors.Is(c.err, mcp.ErrConnectionClosed) || errors.Is(c.err, io.EOF)) {
 		// It will be known in a moment why.

@@ -113,13 +113,15 @@ func (h *Host) all() (map[string]*link, error) {
 		if err == nil {
 			err = s.check()
 		}
+		var own []error
 		for _, e := range unjoin(err) {
-			errs = append(errs, fmt.Errorf("mcp.servers.%s.%w", name, e))
+			own = append(own, fmt.Errorf("mcp.servers.%s%w", name, e))
 		}
 		if name == "" {
-			errs = append(errs, errors.New("mcp.servers: a server without a name"))
+			own = append(own, errors.New("mcp.servers: a server without a name"))
 		}
-		h.links[name] = newLink(h, name, &s, err)
+		errs = append(errs, own...)
+		h.links[name] = newLink(h, name, &s, errors.Join(own...))
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.section.Servers)) {
 		if _, ours := h.opts.Servers[name]; !ours {

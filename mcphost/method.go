@@ -100,10 +100,26 @@ func (h *Host) callMethod(ctx context.Context, l *link, in *toolset.CallIn) (too
 	return toolset.CallOut{Result: res}, nil
 }
 
+// said is the error that a server answered with; nil if err is none of those.
+func said(err error) *jsonrpc.Error {
+	var e *jsonrpc.Error
+	if !errors.As(err, &e) || ofSDK[e.Code] == e.Message {
+		return nil
+	}
+	return e
+}
+
+// ofSDK are errors of the same type that the SDK makes itself, about requests
+// that failed on the way: there and back, as far as it says.
+var ofSDK = map[int64]string{
+	-32003: "client is closing",
+	-32004: "server is closing",
+	-32005: "rejected by transport",
+}
+
 // refusal makes a server's refusal one of ours.
 func refusal(err error) error {
-	var e *jsonrpc.Error
-	if errors.As(err, &e) {
+	if e := said(err); e != nil {
 		return kindOf(ErrProtocol, "%s (%d)", e.Message, e.Code)
 	}
 	return err
@@ -111,8 +127,7 @@ func refusal(err error) error {
 
 // notThere drops the error of a server that has not what was asked for.
 func notThere(err error) error {
-	var e *jsonrpc.Error
-	if errors.As(err, &e) && e.Code == jsonrpc.CodeMethodNotFound {
+	if e := said(err); e != nil && e.Code == jsonrpc.CodeMethodNotFound {
 		return nil
 	}
 	return err

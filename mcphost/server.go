@@ -93,7 +93,8 @@ func (t Timeouts) filled() Timeouts {
 // revisions are those that a server can be pinned to.
 var revisions = []string{"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"}
 
-// check reports what is wrong, each with the key that it is about.
+// check reports what is wrong, each beginning with the key that it is about,
+// after a dot, or with a colon.
 func (s *Server) check() error {
 	var all []error
 	bad := func(key, format string, args ...any) {
@@ -107,33 +108,33 @@ func (s *Server) check() error {
 	}
 	switch {
 	case ways == 0:
-		bad("command", "it is missing; or give the url of a server that listens")
+		bad("", "neither a command that starts it, nor the url of a server that listens")
 	case ways > 1:
-		bad("command", "a server is started by its command or reached at its url, not both")
+		bad(".command", "a server is started by its command or reached at its url, not both")
 	}
 	if s.URL != "" {
 		if u, err := url.Parse(s.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			bad("url", "%q is no address of http or https", s.URL)
+			bad(".url", "%q is no address of http or https", s.URL)
 		}
 	}
 	if s.URL == "" && s.SSE {
-		bad("transport", "sse needs a url")
+		bad(".transport", "sse needs a url")
 	}
 	for name := range maps.Keys(s.Env) {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
-			bad("env", "%q is no name of a variable", name)
+			bad(".env", "%q is no name of a variable", name)
 		}
 	}
 	for i, r := range s.Roots {
 		if !strings.HasPrefix(r.URI, "file://") {
-			bad(fmt.Sprintf("roots[%d].uri", i), "%q does not begin with file://", r.URI)
+			bad(fmt.Sprintf(".roots[%d].uri", i), "%q does not begin with file://", r.URI)
 		}
 		if r.Alias != "" && !strings.HasPrefix(r.Alias, "file://") {
-			bad(fmt.Sprintf("roots[%d].server_uri_alias", i), "%q does not begin with file://", r.Alias)
+			bad(fmt.Sprintf(".roots[%d].server_uri_alias", i), "%q does not begin with file://", r.Alias)
 		}
 	}
 	if s.Pin != "" && !slices.Contains(revisions, s.Pin) {
-		bad("pin", "%q is no protocol revision; there are %s", s.Pin, strings.Join(revisions, ", "))
+		bad(".pin", "%q is no protocol revision; there are %s", s.Pin, strings.Join(revisions, ", "))
 	}
 	return errors.Join(all...)
 }
