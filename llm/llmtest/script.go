@@ -151,7 +151,8 @@ func (s *Script) Model(name string) (llm.Model, error) {
 	return &player{s, cmp.Or(name, "script")}, nil
 }
 
-// Requests are those that came so far, in order.
+// Requests are those that came so far, in order. Those that are a problem are
+// not among them.
 func (s *Script) Requests() []*llm.Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,11 +194,11 @@ func (s *Script) record(r *llm.Request) (attempt int) {
 
 // next finds the answer to a request.
 func (s *Script) next(r *llm.Request) (*Answer, error) {
-	attempt := s.record(r)
 	if err := r.Validate(); err != nil {
 		s.problem(err)
 		return nil, err
 	}
+	attempt := s.record(r)
 	last := r.Messages[len(r.Messages)-1]
 	for _, scene := range s.scenes {
 		if !strings.Contains(r.System, scene.System) || !strings.Contains(said(r.Messages[0]), scene.User) {
