@@ -153,6 +153,7 @@ func (d *decoder) value(n *node, v reflect.Value, key string, tag reflect.Struct
 			for _, e := range n.keys {
 				d.note(key+"."+e.name, e.pos)
 				item := reflect.New(v.Type().Elem()).Elem()
+				preset(item)
 				d.value(e.value, item, key+"."+e.name, tag)
 				out.SetMapIndex(reflect.ValueOf(e.name).Convert(v.Type().Key()), item)
 			}
@@ -168,6 +169,27 @@ func (d *decoder) value(n *node, v reflect.Value, key string, tag reflect.Struct
 		}
 	default:
 		panic(fmt.Sprintf("engines: %s: a %s can't be read from a file", key, v.Type()))
+	}
+}
+
+// preset gives the texts and truths of an item what their tags say stands there
+// by default. A section that is no item of a map has its defaults from whoever
+// made it.
+func preset(v reflect.Value) {
+	if v.Kind() != reflect.Struct {
+		return
+	}
+	for i := range v.NumField() {
+		f, text := v.Field(i), v.Type().Field(i).Tag.Get("default")
+		switch {
+		case !f.CanSet():
+		case f.Kind() == reflect.Bool:
+			f.SetBool(text == "true")
+		case f.Kind() == reflect.String && text != "":
+			f.SetString(text)
+		default:
+			preset(f)
+		}
 	}
 }
 

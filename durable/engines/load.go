@@ -15,7 +15,8 @@ type LoadOptions struct {
 	// Sections are where other packages' sections go: pointers by top-level
 	// key. They are decoded as strictly as the rest, and their problems are
 	// reported with the rest's. Fields have yaml tags; enum:"a,b", as:"path",
-	// as:"size" and as:"pem" say more. A section with a method Check() error
+	// as:"size" and as:"pem" say more; default:"x" is what stands in an
+	// item of a map where the file says nothing. A section with a method Check() error
 	// is asked what is wrong with it; each of the errors that are joined there
 	// may begin with the path of a key and a colon, for its position. A section
 	// that the Python project does not have, nor this one, is the program's

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -356,5 +357,29 @@ func TestDurations(t *testing.T) {
 		if c, err := engines.Load("", &engines.LoadOptions{Dir: t.TempDir(), Env: []string{"MCP_APP_SETTINGS_PRELOAD=local: {retention: " + text + "}"}}); err == nil {
 			t.Errorf("%s is %v", text, c.Local.Retention)
 		}
+	}
+}
+
+func TestItemsOfAMapBeginWithTheirDefaults(t *testing.T) {
+	t.Parallel()
+	type server struct {
+		Transport string `yaml:"transport" default:"stdio"`
+		Required  bool   `yaml:"required" default:"true"`
+		Pin       string `yaml:"pin"`
+	}
+	var got struct {
+		Servers map[string]server `yaml:"servers"`
+	}
+	path := filepath.Join(t.TempDir(), "mcp_agent.config.yaml")
+	text := "mcp:\n  servers:\n    a: {pin: 2025-11-25}\n    b: {required: false, transport: sse}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := engines.Load(path, &engines.LoadOptions{Sections: map[string]any{"mcp": &got}}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]server{"a": {"stdio", true, "2025-11-25"}, "b": {"sse", false, ""}}
+	if !maps.Equal(got.Servers, want) {
+		t.Errorf("servers = %v, want %v", got.Servers, want)
 	}
 }
