@@ -122,6 +122,9 @@ func saying(text string, v any) *mcp.CallToolResult {
 // value is a result that is a user's value: a string reads as itself.
 func value(v json.RawMessage, shape resultShape) *mcp.CallToolResult {
 	text := pretty(v)
+	if said, ok := shape.text(v); ok {
+		text = said
+	}
 	var s string
 	if json.Unmarshal(v, &s) == nil && len(v) > 0 && v[0] == '"' {
 		text = s

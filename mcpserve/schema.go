@@ -21,6 +21,9 @@ func schemaOf(t reflect.Type) (*jsonschema.Schema, error) {
 	if t == nil {
 		return &jsonschema.Schema{}, nil
 	}
+	if s, ok := own(t); ok {
+		return s, nil
+	}
 	special := map[reflect.Type]*jsonschema.Schema{}
 	opaque(t, special, map[reflect.Type]bool{})
 	s, err := jsonschema.ForType(t, &jsonschema.ForOptions{TypeSchemas: special})
@@ -29,6 +32,22 @@ func schemaOf(t reflect.Type) (*jsonschema.Schema, error) {
 	}
 	loosen(s)
 	return s, nil
+}
+
+// own is the schema that a type has of itself: by a method JSONSchema.
+func own(t reflect.Type) (*jsonschema.Schema, bool) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	d, ok := reflect.New(t).Interface().(interface{ JSONSchema() json.RawMessage })
+	if !ok {
+		return nil, false
+	}
+	s := &jsonschema.Schema{}
+	if err := json.Unmarshal(d.JSONSchema(), s); err != nil {
+		return nil, false
+	}
+	return s, true
 }
 
 // loose is schemaOf for results: a type that has no schema is any value.
@@ -47,6 +66,10 @@ func opaque(t reflect.Type, special map[reflect.Type]*jsonschema.Schema, seen ma
 		return
 	}
 	seen[t] = true
+	if s, ok := own(t); ok && t.Kind() != reflect.Pointer {
+		special[t] = s
+		return
+	}
 	switch {
 	case t.Kind() == reflect.Pointer:
 	case t.PkgPath() == "time" || t.PkgPath() == "math/big" || t.PkgPath() == "log/slog":
@@ -322,14 +345,32 @@ func badArguments(format string, args ...any) error {
 type resultShape struct {
 	schema *jsonschema.Schema
 	wrap   bool
+	typ    reflect.Type
+}
+
+// text is what a value says of itself, by a method Text of its type.
+func (r resultShape) text(v json.RawMessage) (string, bool) {
+	if r.typ == nil {
+		return "", false
+	}
+	t := r.typ
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	p := reflect.New(t)
+	d, ok := p.Interface().(interface{ Text() string })
+	if !ok || json.Unmarshal(v, d) != nil {
+		return "", false
+	}
+	return d.Text(), true
 }
 
 func newResultShape(t reflect.Type) resultShape {
 	s := loose(t)
 	if isObject(s) {
-		return resultShape{schema: s}
+		return resultShape{schema: s, typ: t}
 	}
-	return resultShape{wrap: true, schema: &jsonschema.Schema{
+	return resultShape{wrap: true, typ: t, schema: &jsonschema.Schema{
 		Type: "object", Properties: map[string]*jsonschema.Schema{"result": s}, Required: []string{"result"},
 	}}
 }
