@@ -43,9 +43,9 @@ type Config struct {
 	Audience string
 	// Budget bounds a run.
 	Budget Budget
-	// OnKey says what to do when a provider refuses the key, or the account is
-	// empty, in a run on an engine.
-	OnKey OnKey
+	// FailOnKey makes a run fail whose provider refuses the key, where others
+	// ask; see ModelSet.AskKey.
+	FailOnKey bool
 	Params
 }
 
@@ -67,17 +67,6 @@ const (
 	// sameCalls is after how many equal turns in a row a model is told so; it
 	// gets as many more.
 	sameCalls = 3
-)
-
-// OnKey is what becomes of a run whose provider refuses it.
-type OnKey string
-
-// The choices.
-const (
-	// AskKey asks a person to mend it ([Repairs]), and goes on after that.
-	AskKey OnKey = ""
-	// FailKey fails the run.
-	FailKey OnKey = "fail"
 )
 
 // Repair is the answer to a question of [Repairs].
@@ -143,6 +132,9 @@ func New(name string, c Config) *Agent {
 func (a *Agent) Card() *Card {
 	return &Card{Name: a.name, Title: a.c.Title, Description: firstOf(a.c.Description, a.c.Instruction)}
 }
+
+// Info implements [durable.Definition]: it is the workflow of its name.
+func (a *Agent) Info() durable.Info { return a.wf.Info() }
 
 // Define implements [durable.Definer].
 func (a *Agent) Define(d *durable.Definitions) {

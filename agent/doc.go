@@ -34,7 +34,7 @@ the model hears that the outcome is unknown.
 # What comes of what
 
 	a provider is busy, or unreachable         the engine waits as long as it says, and asks again
-	a provider refuses the key                 on an engine: a question of [Repairs]; Config.OnKey
+	a provider refuses the key                 a question of [Repairs] where ModelSet.AskKey
 	a tool that does not exist, bad arguments  a result with a hint; turn after turn: [ErrMistakes]
 	the same calls again and again             a result that says so; then [ErrLoop]
 	a tool fails, or panics                    a result that says so

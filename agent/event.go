@@ -23,6 +23,8 @@ const (
 
 	EventDelta   EventKind = "delta"   // a piece of an answer
 	EventRetract EventKind = "retract" // the pieces of this turn so far don't count
+
+	EventDone EventKind = "done" // the last one of a stream, with the result
 )
 
 // Event is what happens in an agent.
@@ -38,6 +40,7 @@ type Event struct {
 	Error   bool          `json:"error,omitempty"`     // of a result
 	Tokens  int64         `json:"tokens,omitempty"`    // of an answer: input and output
 	Stop    string        `json:"stop,omitempty"`      // of an answer
+	Result  *Result       `json:"done,omitempty"`      // of the run
 }
 
 // Events are the milestones of a run's agents.

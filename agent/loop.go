@@ -41,6 +41,7 @@ func (o *offered) destructive() bool {
 type talk struct {
 	a      *Agent
 	model  string // full name
+	ask    bool   // a person, to mend a key
 	p      *provider
 	frame  frame
 	framed string // its digest
@@ -89,7 +90,7 @@ func (a *Agent) begin(ctx context.Context, in *Input) (*talk, error) {
 	if t.p = set.by[name]; t.p == nil {
 		return nil, fmt.Errorf("%s: %w: the run began with %q, and the program does not list provider %q any more", a.name, ErrNoModel, model, name)
 	}
-	t.model = model
+	t.model, t.ask = model, set.set.AskKey && !a.c.FailOnKey
 	if err := t.offer(ctx); err != nil {
 		return nil, err
 	}
@@ -280,10 +281,7 @@ func (t *talk) seal(ctx context.Context, last bool) error {
 // not help, or is not wanted.
 func (t *talk) mend(ctx context.Context, err error) (bool, error) {
 	class := classOf(err)
-	if class != llm.Auth && class != llm.Quota || t.a.c.OnKey == FailKey {
-		return false, nil
-	}
-	if _, in := durable.InfoOf(ctx); !in {
+	if class != llm.Auth && class != llm.Quota || !t.ask {
 		return false, nil
 	}
 	a, aerr := Repairs.Ask(ctx, fmt.Sprintf("%v. Mend that, then answer, and %s goes on.", err, t.a.name), &durable.AskOptions{
@@ -389,7 +387,7 @@ func (t *talk) one(ctx context.Context, c *llm.ToolCall) (res *llm.ToolResult, m
 		return nil, true, err
 	}
 	if cost != nil {
-		t.res.add(&Result{Usage: cost.Usage, Calls: cost.Calls})
+		t.res.Count(&Result{Usage: cost.Usage, Calls: cost.Calls})
 	}
 	res.ID, res.Name = call.ID, call.Name
 	return res, call.Bad == "", tell(ctx, &Event{Kind: EventResult, Agent: t.a.name, Turn: t.res.Turns, Call: id, Error: res.Error})

@@ -36,6 +36,10 @@ type ModelSet struct {
 	Names map[string]string
 	// Watch sees what models say as they say it. Nil: nobody.
 	Watch func(workflowID, runID string, ev *Event)
+	// AskKey makes runs whose provider refuses the key, or whose account is
+	// empty, ask a person to mend it ([Repairs]), and go on after that. It is
+	// for engines on which a run can wait; otherwise such a run fails.
+	AskKey bool
 
 	once sync.Once
 	made *models

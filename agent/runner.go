@@ -37,6 +37,35 @@ type Input struct {
 	Schema *llm.Schema `json:"schema,omitempty"`
 }
 
+// JSONSchema is how an input is written where it is a tool's argument: as one
+// message. Input as it is stored, with all messages, is accepted too.
+func (*Input) JSONSchema() json.RawMessage {
+	return json.RawMessage(`{"type":"object","properties":{"message":{"type":"string","description":"what to do or to answer"}},"required":["message"]}`)
+}
+
+// UnmarshalJSON reads an input in each form that it may have: as it is stored,
+// {"message": "…"}, or a string.
+func (in *Input) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		*in = Input{Messages: []llm.Message{llm.User(text)}}
+		return nil
+	}
+	type plain Input
+	var v struct {
+		plain
+		Message string `json:"message"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	*in = Input(v.plain)
+	if v.Message != "" {
+		in.Messages = append(in.Messages, llm.User(v.Message))
+	}
+	return nil
+}
+
 // Say puts together an input: of strings, [llm.Part]s and [llm.Message]s, or
 // slices of these. Neighbouring strings and parts are one message of a user.
 func Say(content ...any) (*Input, error) {
@@ -107,6 +136,11 @@ const (
 // Text is the text of the answer.
 func (r *Result) Text() string { return r.Message.Text() }
 
+// JSONSchema is what a result looks like, without the details of a message.
+func (*Result) JSONSchema() json.RawMessage {
+	return json.RawMessage(`{"type":"object","properties":{"message":{"type":"object","description":"the answer"},"stop":{"type":"string","description":"why it ends there"},"usage":{"type":"object","description":"tokens"},"turns":{"type":"integer","description":"calls of models"},"calls":{"type":"integer","description":"calls of tools"}},"required":["message"]}`)
+}
+
 // Messages are what was said after the input, tool calls and results
 // included, for who goes on with the conversation. Across the border of a run
 // only the answer is left.
@@ -117,8 +151,8 @@ func (r *Result) Messages() []llm.Message {
 	return r.messages
 }
 
-// add counts what another result cost.
-func (r *Result) add(o *Result) {
+// Count adds what another result cost.
+func (r *Result) Count(o *Result) {
 	r.Usage = r.Usage.Add(o.Usage)
 	r.Turns += o.Turns
 	r.Calls += o.Calls
@@ -141,22 +175,27 @@ func Text(ctx context.Context, r Runner, content ...any) (string, error) {
 // schema the model gets. Tools run first; an answer that does not fit is sent
 // back, at most twice.
 func Object[T any](ctx context.Context, r Runner, content ...any) (T, error) {
-	var out T
 	in, err := Say(content...)
 	if err != nil {
-		return out, err
+		return *new(T), err
 	}
-	if in.Schema, err = SchemaOf[T](); err != nil {
-		return out, err
+	out, _, err := ObjectOf[T](ctx, r, in)
+	return out, err
+}
+
+// ObjectOf is [Object] with all that came of it.
+func ObjectOf[T any](ctx context.Context, r Runner, in *Input) (out T, res *Result, err error) {
+	typed := *in
+	if typed.Schema, err = SchemaOf[T](); err != nil {
+		return out, nil, err
 	}
-	res, err := r.Run(ctx, in)
-	if err != nil {
-		return out, err
+	if res, err = r.Run(ctx, &typed); err != nil {
+		return out, nil, err
 	}
 	if err := json.Unmarshal([]byte(res.Text()), &out); err != nil {
-		return out, fmt.Errorf("%s: %w: %w", r.Card().Name, ErrAnswer, err)
+		return out, res, fmt.Errorf("%s: %w: %w", r.Card().Name, ErrAnswer, err)
 	}
-	return out, nil
+	return out, res, nil
 }
 
 // SchemaOf is the schema of a Go type, as [Object] asks for it. Fields may have
