@@ -1,0 +1,88 @@
+// Package exampletest runs examples as a user would: the built program, with a
+// configuration file whose MCP server is the test binary itself.
+package exampletest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+const serveEnv = "EXAMPLETEST_SERVE"
+
+// Main is what TestMain calls: the tests, or the MCP server "filesystem".
+func Main(m *testing.M) {
+	if os.Getenv(serveEnv) == "" {
+		os.Exit(m.Run())
+	}
+	s := mcp.NewServer(&mcp.Implementation{Name: "filesystem", Version: "1"}, nil)
+	type file struct {
+		Path string `json:"path"`
+	}
+	read := &mcp.ToolAnnotations{ReadOnlyHint: true}
+	mcp.AddTool(s, &mcp.Tool{Name: "read_text_file", Annotations: read}, func(_ context.Context, _ *mcp.CallToolRequest, f file) (*mcp.CallToolResult, any, error) {
+		b, err := os.ReadFile(f.Path)
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: string(b)}}}, nil, err
+	})
+	mcp.AddTool(s, &mcp.Tool{Name: "list_directory", Annotations: read}, func(_ context.Context, _ *mcp.CallToolRequest, f file) (*mcp.CallToolResult, any, error) {
+		list, err := os.ReadDir(f.Path)
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprint(list)}}}, nil, err
+	})
+	if err := s.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Build builds the example in the working directory.
+func Build(t *testing.T) string {
+	t.Helper()
+	exe := filepath.Join(t.TempDir(), "example")
+	if out, err := exec.Command("go", "build", "-o", exe, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build the example: %v\n%s", err, out)
+	}
+	return exe
+}
+
+// Config writes a configuration file: some lines, and the server.
+func Config(t *testing.T, lines ...string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(lines, "\n") + fmt.Sprintf(`
+mcp:
+  servers:
+    filesystem: {command: %q, env: {%s: "1"}, cwd: %q}
+    fetch: {command: nowhere, required: false}
+`, self, serveEnv, filepath.Join(wd, "..", ".."))
+	path := filepath.Join(t.TempDir(), "mcp_agent.config.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Run runs a program to its end, and gives its standard output and error.
+func Run(t *testing.T, exe string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), exe, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, errs.String())
+	}
+	return out.String(), errs.String()
+}
