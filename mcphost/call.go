@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -256,10 +257,14 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 	}
 	sent := c.way.left.Load()
 	again = !sent && ctx.Err() == nil && c.s.isDown()
-	err = c.s.fail("tools/call", err)
-	if after := c.way.after.Load(); after > 0 {
-		err = durable.RetryAfter(time.Duration(after), err)
+	if status := c.way.status.Load(); status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		// It did nothing, and the run waits: that is the engine's timer, which
+		// holds no worker.
+		out.After = time.Duration(c.way.after.Load())
+		out.State, err = json.Marshal(state{Key: c.key})
+		return out, false, err
 	}
+	err = c.s.fail("tools/call", err)
 	if sent {
 		err = durable.OutcomeUnknown(err)
 	}

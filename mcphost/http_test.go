@@ -90,7 +90,7 @@ func TestRefusedByHTTP(t *testing.T) {
 	for _, c := range []struct {
 		status  int
 		unknown bool
-	}{{401, false}, {403, false}, {429, false}, {503, false}, {500, true}, {502, true}, {504, true}} {
+	}{{401, false}, {403, false}, {400, false}, {500, true}, {502, true}, {504, true}} {
 		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
 			t.Parallel()
 			var n atomic.Int64
@@ -244,5 +244,41 @@ func TestRedirect(t *testing.T) {
 	}
 	if stolen.Load() {
 		t.Error("the request went to another server")
+	}
+}
+
+// TestBusy waits as long as the server wants, with an engine's timer, and calls
+// again: a call that was refused may be made again whatever the tool is.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			var n, refused atomic.Int64
+			var keys [2]string
+			web := newSite(t, counted(&n))
+			web.before = func(w http.ResponseWriter, _ *http.Request, body string) bool {
+				if !strings.Contains(body, `"tools/call"`) {
+					return false
+				}
+				_, key, _ := strings.Cut(body, mcphost.EffectKey)
+				i := refused.Add(1) - 1
+				keys[i], _, _ = strings.Cut(key, ",")
+				if i > 0 {
+					return false
+				}
+				w.Header().Set("Retry-After", "2")
+				w.WriteHeader(status)
+				return true
+			}
+			h := open(t, map[string]mcphost.Server{"s": remote(web.URL)})
+			began := time.Now()
+			if res := callTool(t, h, "s", "count", nil); res.Text() != "1" || refused.Load() != 2 || keys[0] != keys[1] {
+				t.Errorf("%+v, %d requests, keys %q", res, refused.Load(), keys)
+			}
+			if took := time.Since(began); took < 2*time.Second {
+				t.Errorf("after %v", took)
+			}
+		})
 	}
 }

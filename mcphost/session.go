@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -93,12 +94,20 @@ func (s *session) client() *mcp.Client {
 		ElicitationHandler:          s.elicit,
 		MultiRoundTrip:              &mcp.MultiRoundTripOptions{Disabled: true},
 		ProgressNotificationHandler: s.progress,
+		LoggingMessageHandler:       s.logged,
 		ToolListChangedHandler:      func(context.Context, *mcp.ToolListChangedRequest) { changed() },
 	})
 	for _, r := range s.l.s.Roots {
 		c.AddRoots(r.wire())
 	}
 	return c
+}
+
+// logged is a line of a server's log.
+func (s *session) logged(ctx context.Context, req *mcp.LoggingMessageRequest) {
+	if p := req.Params; p != nil && s.l.h.log.Enabled(ctx, slog.LevelDebug) {
+		s.l.h.log.DebugContext(ctx, "mcphost: a server logs", "server", s.l.name, "level", string(p.Level), "logger", p.Logger, "data", clip(s.l.hide.text(fmt.Sprint(p.Data)), 2000))
+	}
 }
 
 // wire is what the server is told of a root.

@@ -30,6 +30,9 @@ const (
 	maxRounds = 25
 	// maxBusy is how often it may say that it is busy, in a row.
 	maxBusy = 6
+	// maxAfter is the longest that it may want to be left alone; then the
+	// model hears of it.
+	maxAfter = time.Hour
 	// margin is what a step may take beyond the call: to start the server
 	// again, and to hear of its end.
 	margin = 2 * time.Minute
@@ -68,10 +71,10 @@ func Invoke(ctx context.Context, l Listed, c llm.ToolCall, o *Options) (*llm.Too
 		}
 		in.State = out.State
 		if len(out.Needs) == 0 {
-			if busy++; busy > maxBusy {
+			if busy++; busy > maxBusy || out.After > maxAfter {
 				return Failed(c, "the server %q is busy; try again later", l.Server), nil
 			}
-			if err := durable.Sleep(ctx, time.Second<<(busy-1)); err != nil {
+			if err := durable.Sleep(ctx, max(out.After, time.Second<<(busy-1))); err != nil {
 				return nil, err
 			}
 			continue

@@ -122,11 +122,14 @@ type CallIn struct {
 }
 
 // CallOut is the result, or what the server needs first. Without either the
-// server is busy, and wants to be asked again with the state.
+// server is busy: it did nothing, and is to be called again with the state.
 type CallOut struct {
 	Result *llm.ToolResult `json:"result,omitempty"`
 	Needs  []InputRequest  `json:"needs,omitempty"`
 	State  json.RawMessage `json:"state,omitempty"`
+	// After is how long a busy server wants to be left alone. 0: it did not
+	// say.
+	After time.Duration `json:"after,omitempty"`
 	// Held tells that the server waits for the answers in a live call, which
 	// has to be told if none will come.
 	Held bool `json:"held,omitempty"`
