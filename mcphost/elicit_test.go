@@ -343,3 +343,102 @@ func TestElicitationsOfSeveralCalls(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestPages sends a person to a page, in each of the ways that servers have.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	const url = "https://example.com/consent?c=1"
+	page := &mcp.ElicitParams{Mode: "url", Message: "Please log in.", URL: url, ElicitationID: "e1"}
+	ways := map[string]func(ctx context.Context, req *mcp.CallToolRequest, n int64) (*mcp.CallToolResult, error){
+		"asked": func(ctx context.Context, req *mcp.CallToolRequest, _ int64) (*mcp.CallToolResult, error) {
+			r, err := req.Session.Elicit(ctx, page)
+			if err != nil {
+				return nil, err
+			}
+			return text(r.Action), nil
+		},
+		"refused": func(_ context.Context, _ *mcp.CallToolRequest, n int64) (*mcp.CallToolResult, error) {
+			if n == 1 {
+				return nil, mcp.URLElicitationRequiredError([]*mcp.ElicitParams{page})
+			}
+			return text("accept"), nil
+		},
+		"modern": func(_ context.Context, req *mcp.CallToolRequest, n int64) (*mcp.CallToolResult, error) {
+			if r, ok := req.Params.InputResponses["p"].(*mcp.ElicitResult); ok {
+				return text(r.Action), nil
+			}
+			return &mcp.CallToolResult{InputRequests: mcp.InputRequestMap{"p": page}}, nil
+		},
+	}
+	for way, do := range ways {
+		for given, want := range map[string]string{`{"action":"accept"}`: "accept", `{"action":"decline"}`: "decline"} {
+			t.Run(way+"/"+want, func(t *testing.T) {
+				t.Parallel()
+				var n atomic.Int64
+				srv := mcp.NewServer(&mcp.Implementation{Name: "desk", Version: "1"}, nil)
+				addTool(srv, "book", func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+					return do(ctx, req, n.Add(1))
+				})
+				revision := "2025-11-25"
+				if way == "modern" {
+					revision = "2026-07-28"
+				}
+				h := open(t, map[string]mcphost.Server{"desk": reach(t, srv, "inside", revision)})
+				wf := booking(nil)
+				eng := engine(t, h, wf)
+				run, err := wf.Start(t.Context(), eng, struct{}{}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q := question(t, eng)
+				var about struct{ URL, Server, Tool string }
+				if err := json.Unmarshal(q.Context, &about); err != nil || about.URL != url || about.Server != "desk" || q.Text != "Please log in." {
+					t.Errorf("%+v, %s", q, q.Context)
+				}
+				answer(t, eng, q, given)
+				if got, err := wf.Result(t.Context(), run); err != nil || !strings.Contains(got, want) {
+					t.Errorf("%q, %v", got, err)
+				}
+			})
+		}
+	}
+}
+
+// TestQuestionsOfOtherRuns refuses a question that may belong to several runs:
+// nobody else's person is asked.
+func TestQuestionsOfOtherRuns(t *testing.T) {
+	t.Parallel()
+	refused := make(chan error, 2)
+	release := make(chan struct{})
+	began := make(chan struct{}, 2)
+	srv := mcp.NewServer(&mcp.Implementation{Name: "desk", Version: "1"}, nil)
+	addTool(srv, "book", func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		began <- struct{}{}
+		<-release
+		_, err := req.Session.Elicit(ctx, &mcp.ElicitParams{Mode: "form", Message: "Who comes?", RequestedSchema: guestSchema})
+		refused <- err
+		<-ctx.Done() // neither ends while the other asks
+		return nil, ctx.Err()
+	})
+	s := reach(t, srv, "inside", "2025-11-25")
+	s.Timeouts = mcphost.Timeouts{Idle: 12 * time.Second}
+	h := open(t, map[string]mcphost.Server{"desk": s})
+	wf := booking(nil)
+	eng := engine(t, h, wf)
+	for range 2 {
+		if _, err := wf.Start(t.Context(), eng, struct{}{}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-began
+	<-began
+	close(release)
+	for range 2 {
+		if err := <-refused; err == nil || !strings.Contains(err.Error(), "several runs") {
+			t.Errorf("the server heard %v", err)
+		}
+	}
+	if all, err := eng.Questions(t.Context(), nil); err != nil || len(all) > 0 {
+		t.Errorf("%d questions, %v", len(all), err)
+	}
+}
