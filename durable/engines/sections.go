@@ -26,6 +26,8 @@ type sections struct {
 	Anthropic anthropicSection `yaml:"anthropic"`
 	// OpenAI is the provider of that name, and every endpoint that speaks its protocol.
 	OpenAI openaiSection `yaml:"openai"`
+	// Ollama is a server on this machine that speaks OpenAI's protocol.
+	Ollama openaiSection `yaml:"ollama"`
 	// LMStudio is a server on this machine that speaks OpenAI's protocol.
 	LMStudio openaiSection `yaml:"lm_studio"`
 	// Azure is OpenAI's models on Azure.
@@ -197,8 +199,8 @@ type openaiSection struct {
 	BaseURL string `yaml:"base_url"`
 	// DefaultModel is the model of agents that name none.
 	DefaultModel string `yaml:"default_model"`
-	// ReasoningEffort is for models that think first.
-	ReasoningEffort string `yaml:"reasoning_effort" enum:"none,low,medium,high" default:"medium"`
+	// ReasoningEffort is for models that think first. Default: the provider's.
+	ReasoningEffort string `yaml:"reasoning_effort" enum:"none,low,medium,high"`
 	// User is sent with each request.
 	User string `yaml:"user"`
 	// DefaultHeaders are sent with each request.
