@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,20 +72,16 @@ func (a *Agent) begin(ctx context.Context, in *Input) (*talk, error) {
 		return nil, fmt.Errorf("%s: %w: the program gave no agent.Models to Open", a.name, ErrNoModel)
 	}
 	// The name is recorded: a default that changes is for runs to come.
-	var unknown error
 	model, err := durable.SideEffect(ctx, func() string {
-		full, err := set.resolve(a.c.Model)
-		unknown = err
+		full, _ := set.resolve(a.c.Model) // the error is asked for below
 		return full
 	})
 	if err != nil {
 		return nil, err
 	}
 	if model == "" {
-		if unknown == nil {
-			_, unknown = set.resolve(a.c.Model)
-		}
-		return nil, fmt.Errorf("%s: %w", a.name, unknown)
+		_, err := set.resolve(a.c.Model)
+		return nil, fmt.Errorf("%s: %w", a.name, cmp.Or(err, ErrNoModel))
 	}
 	name, _, _ := strings.Cut(model, ":")
 	if t.p = set.by[name]; t.p == nil {
