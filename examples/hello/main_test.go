@@ -9,12 +9,11 @@ import (
 	"github.com/mcpagent/mcpagent/internal/temporaltest"
 )
 
-func TestMain(m *testing.M) { exampletest.Main(m) }
+func TestMain(m *testing.M) { exampletest.Main(m, main) }
 
 // TestOnEveryEngine changes nothing but a line of configuration.
 func TestOnEveryEngine(t *testing.T) {
 	t.Parallel()
-	exe := exampletest.Build(t)
 	addr := os.Getenv("TEMPORAL_ADDRESS")
 	if addr == "" {
 		addr = temporaltest.New(t, nil).Addr()
@@ -26,7 +25,7 @@ func TestOnEveryEngine(t *testing.T) {
 	} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			out, errs := exampletest.Run(t, exe, "-config", exampletest.Config(t, lines...), "-model", "script:script.yaml")
+			out, errs := exampletest.Run(t, "-config", exampletest.Config(t, lines...), "-model", "script:script.yaml")
 			if !strings.Contains(out, "goes on after its process was killed") {
 				t.Errorf("it printed %q\n%s", out, errs)
 			}

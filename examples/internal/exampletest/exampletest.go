@@ -1,5 +1,6 @@
-// Package exampletest runs examples as a user would: the built program, with a
-// configuration file whose MCP server is the test binary itself.
+// Package exampletest runs examples as a user would: as a process, with a
+// configuration file. The test binary is the program, and its MCP server too, so
+// that nothing is built twice.
 package exampletest
 
 import (
@@ -15,13 +16,25 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-const serveEnv = "EXAMPLETEST_SERVE"
+const (
+	serveEnv = "EXAMPLETEST_SERVE"
+	mainEnv  = "EXAMPLETEST_MAIN"
+)
 
-// Main is what TestMain calls: the tests, or the MCP server "filesystem".
-func Main(m *testing.M) {
-	if os.Getenv(serveEnv) == "" {
+// Main is what TestMain calls: the tests, the program, or the MCP server
+// "filesystem".
+func Main(m *testing.M, program func()) {
+	switch {
+	case os.Getenv(serveEnv) != "":
+		serve()
+	case os.Getenv(mainEnv) != "":
+		program()
+	default:
 		os.Exit(m.Run())
 	}
+}
+
+func serve() {
 	s := mcp.NewServer(&mcp.Implementation{Name: "filesystem", Version: "1"}, nil)
 	type file struct {
 		Path string `json:"path"`
@@ -39,16 +52,6 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-}
-
-// Build builds the example in the working directory.
-func Build(t *testing.T) string {
-	t.Helper()
-	exe := filepath.Join(t.TempDir(), "example")
-	if out, err := exec.Command("go", "build", "-o", exe, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build the example: %v\n%s", err, out)
-	}
-	return exe
 }
 
 // Config writes a configuration file: some lines, and the server.
@@ -75,10 +78,15 @@ mcp:
 	return path
 }
 
-// Run runs a program to its end, and gives its standard output and error.
-func Run(t *testing.T, exe string, args ...string) (stdout, stderr string) {
+// Run runs the program to its end, and gives its standard output and error.
+func Run(t *testing.T, args ...string) (stdout, stderr string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), exe, args...)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, args...)
+	cmd.Env = append(os.Environ(), mainEnv+"=1")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
