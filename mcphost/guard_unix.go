@@ -3,6 +3,7 @@
 package mcphost
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,9 +23,15 @@ type guard struct {
 	mu    sync.Mutex // guards what follows
 	cmd   *exec.Cmd
 	pipe  *os.File
-	none  error // why there is none
-	ended bool
+	ended chan struct{} // closed when it has ended
+	pids  map[int]bool  // that it watches
+	none  error         // why there is none
+	again int           // how often it was started anew
+	over  bool          // it is not needed any more
 }
+
+// maxGuards is how often a guard that somebody ended is started anew.
+const maxGuards = 20
 
 // guardScript reads lines "+ GROUP" and "- GROUP". At the end of its input it
 // kills the groups that are left, and, where processes can be looked into, all
@@ -55,29 +62,52 @@ done
 func (g *guard) watch(pid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.cmd == nil && g.none == nil {
-		g.none = g.start()
+	if g.pids == nil {
+		g.pids = map[int]bool{}
 	}
-	g.say("+", pid)
+	g.pids[pid] = true
+	switch {
+	case g.cmd == nil:
+		g.none = g.start()
+	case !g.gone():
+		g.none = g.say("+", pid)
+	} // or it is started anew already
 }
 
 // forget ends that.
 func (g *guard) forget(pid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.say("-", pid)
-}
-
-func (g *guard) say(op string, pid int) {
-	if g.pipe != nil {
-		_ = g.pipe.SetWriteDeadline(time.Now().Add(time.Second))
-		if _, err := fmt.Fprintf(g.pipe, "%s %d\n", op, pid); err != nil {
-			g.none = err
-		}
+	delete(g.pids, pid)
+	if !g.gone() {
+		_ = g.say("-", pid) // a new guard will not hear of it
 	}
 }
 
+// gone reports whether there is no guard, or not any more.
+func (g *guard) gone() bool {
+	if g.cmd == nil {
+		return true
+	}
+	select {
+	case <-g.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (g *guard) say(op string, pid int) error {
+	_ = g.pipe.SetWriteDeadline(time.Now().Add(time.Second))
+	_, err := fmt.Fprintf(g.pipe, "%s %d\n", op, pid)
+	return err
+}
+
+// start starts a guard, and tells it whom to watch.
 func (g *guard) start() error {
+	if g.pipe != nil {
+		_ = g.pipe.Close()
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -88,11 +118,39 @@ func (g *guard) start() error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no signal of a terminal is meant for it
 	if err := cmd.Start(); err != nil {
 		_ = w.Close()
+		g.cmd, g.pipe = nil, nil
 		return fmt.Errorf("start the guard of processes: %w", err)
 	}
-	g.cmd, g.pipe = cmd, w
-	_, err = fmt.Fprintf(w, "%s=%s\n", tagVar, g.tag)
-	return err
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+		g.renew(cmd)
+	}()
+	g.cmd, g.pipe, g.ended = cmd, w, ended
+	if _, err := fmt.Fprintf(w, "%s=%s\n", tagVar, g.tag); err != nil {
+		return err
+	}
+	for pid := range g.pids {
+		if err := g.say("+", pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renew starts a guard in the place of one that ended before its time.
+func (g *guard) renew(old *exec.Cmd) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cmd != old || g.over {
+		return
+	}
+	if g.again++; g.again > maxGuards {
+		g.none = errors.New("the guard of processes ends again and again")
+		return
+	}
+	g.none = g.start()
 }
 
 // missing tells why there is no guard, if one is needed.
@@ -106,18 +164,15 @@ func (g *guard) missing() error {
 func (g *guard) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.cmd == nil || g.ended {
+	g.over = true
+	if g.cmd == nil {
 		return
 	}
-	g.ended = true
 	_ = g.pipe.Close()
-	g.pipe = nil
-	done := make(chan struct{})
-	go func() { _ = g.cmd.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-g.ended:
 	case <-time.After(2 * time.Second):
 		_ = g.cmd.Process.Kill()
-		<-done
+		<-g.ended
 	}
 }

@@ -275,9 +275,37 @@ func beHost() {
 	forever()
 }
 
-// TestKilled kills a program by SIGKILL. Nothing of its servers survives.
+// TestKilled kills a program by SIGKILL. Nothing of its servers survives, also
+// when somebody killed the guard before.
 func TestKilled(t *testing.T) {
 	t.Parallel()
+	for name, guarded := range map[string]bool{"guarded": true, "the guard first": false} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); testKilled(t, guarded) })
+	}
+}
+
+// guards are the shells that a process started and that listen.
+func guards(parent int) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		panic(err)
+	}
+	var found []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if bytes.Contains(status, fmt.Appendf(nil, "\nPPid:\t%d\n", parent)) && bytes.HasPrefix(line, []byte("/bin/sh\x00-c\x00trap")) {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+func testKilled(t *testing.T, guarded bool) {
 	mark := rand.Text()
 	cmd := exec.Command(os.Args[0])
 	// The mark must not come to the servers by us, but by their configuration.
@@ -296,6 +324,19 @@ func TestKilled(t *testing.T) {
 	}
 	if n := len(marked(mark)); n != 7 { // the program, four servers, two grandchildren
 		t.Errorf("%d processes: %v", n, marked(mark))
+	}
+	if !guarded {
+		old := guards(cmd.Process.Pid)
+		if len(old) != 1 {
+			t.Fatalf("guards: %v", old)
+		}
+		if err := syscall.Kill(old[0], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		poll(t, "a new guard", func() bool {
+			now := guards(cmd.Process.Pid)
+			return len(now) == 1 && now[0] != old[0]
+		})
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
