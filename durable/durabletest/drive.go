@@ -81,8 +81,15 @@ func (t *T) Failed() bool {
 	return len(t.failures) > 0
 }
 
-// Pass lets hours go by.
-func (t *T) Pass(hours float64) { time.Sleep(t.Hours(hours)) }
+// Pass lets hours go by, or what is left of the scenario's time.
+func (t *T) Pass(hours float64) {
+	timer := time.NewTimer(t.Hours(hours))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.ctx.Done():
+	}
+}
 
 // Settle waits until everything that can happen now has happened. An hour is
 // long enough for that, and this takes less.

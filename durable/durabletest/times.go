@@ -95,16 +95,16 @@ var times = []Scenario{
 		New: func(env *Env) *Play {
 			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (int, error) {
 				began := durable.Now(ctx)
-				err := durable.Sleep(ctx, env.Hours(5*24))
+				err := durable.Sleep(ctx, env.Hours(36))
 				return env.Since(ctx, began), err
 			}, nil)
 			return &Play{Defs: durable.Set{wf}, Drive: func(t *T) {
 				r := start(t, wf, none{}, "r")
-				t.Pass(40)
+				t.Pass(12)
 				t.Down()
-				t.Pass(40)
+				t.Pass(12)
 				t.Up()
-				result(t, wf, r, 5*24)
+				result(t, wf, r, 36)
 			}}
 		},
 	},
