@@ -55,7 +55,7 @@ func (h *Host) each(ctx context.Context, names []string, do func(ctx context.Con
 		switch {
 		case errs[i] == nil:
 		case l.s.Optional && ctx.Err() == nil:
-			h.log.WarnContext(ctx, "mcphost: a server is left out", "server", l.name, "error", errs[i])
+			h.log.DebugContext(ctx, "mcphost: a server is left out", "server", l.name, "error", errs[i])
 			broken = append(broken, toolset.Broken{Server: l.name, Error: errs[i].Error()})
 		default:
 			bad = append(bad, errs[i])
