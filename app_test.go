@@ -2,14 +2,17 @@ package mcpagent_test
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mcpagent/mcpagent"
 	"github.com/mcpagent/mcpagent/agent"
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/llmtest"
 )
 
@@ -92,5 +95,54 @@ func TestAStreamIsInOrder(t *testing.T) {
 	want := "turn, answer, call clock, result clock, turn, answer: It is noon in Rome., done: It is noon in Rome."
 	if strings.Join(got, ", ") != want {
 		t.Errorf("events:\n%s\nwant:\n%s", strings.Join(got, ", "), want)
+	}
+}
+
+// firstLine is closed when something is logged, which is then there.
+type firstLine struct {
+	got  chan struct{}
+	once sync.Once
+	line string
+}
+
+func (h *firstLine) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		h.once.Do(func() {
+			h.line = r.Message
+			r.Attrs(func(a slog.Attr) bool { h.line += " " + a.String(); return true })
+			close(h.got)
+		})
+	}
+	return nil
+}
+
+func (h *firstLine) Enabled(context.Context, slog.Level) bool { return true }
+func (h *firstLine) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *firstLine) WithGroup(string) slog.Handler            { return h }
+
+// TestWhoWaitsForARunHearsOfItsTrouble: a model's server that is not there, say.
+func TestWhoWaitsForARunHearsOfItsTrouble(t *testing.T) {
+	t.Parallel()
+	log := &firstLine{got: make(chan struct{})}
+	unreachable := llmtest.Fail(llm.Network, 0)
+	unreachable.Error.Message = "connection refused"
+	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{
+		File: os.DevNull, Models: agent.Models{llmtest.New(unreachable)}, Logger: slog.New(log),
+	}, teller)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-log.got; cancel() }()
+	if _, err := app.Run(ctx, teller, "What time is it in Rome?"); err == nil {
+		t.Error("it has an answer")
+	}
+	if err := app.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"a run tries again", "llm.script.call", "connection refused"} {
+		if !strings.Contains(log.line, want) {
+			t.Errorf("it logs %q, which does not tell %q", log.line, want)
+		}
 	}
 }

@@ -157,7 +157,8 @@ func (w *watchers) follow(ctx context.Context, run *durable.Run) iter.Seq2[*agen
 // remindAfter is how long a run waits for a person before that is logged.
 const remindAfter = 2 * time.Second
 
-// remind logs what a run waits for, where that is a person or a problem.
+// remind logs what a run waits for, where that is a person, a problem, or
+// something that failed and is tried again.
 func (a *App) remind(ctx context.Context, run *durable.Run) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -179,6 +180,12 @@ func (a *App) remind(ctx context.Context, run *durable.Run) (stop func()) {
 				if !told[q.ID] {
 					told[q.ID] = true
 					a.log.Warn("a run waits for a person", "run", run.WorkflowID, "question", q.Text, "id", q.ID, "kind", q.Kind)
+				}
+			}
+			for _, w := range d.Waiting {
+				if f := w.Failure; f != nil && !told[w.Call+" "+f.Message] {
+					told[w.Call+" "+f.Message] = true
+					a.log.Warn("a run tries again", "run", run.WorkflowID, "step", w.Name, "attempt", w.Attempt, "due", w.Due, "error", f.Message)
 				}
 			}
 			if p := d.Problem; p != nil && !told["problem "+p.Text] {
