@@ -1,9 +1,9 @@
 // Command hello is an agent with the tools of two MCP servers, on the engine
 // that mcp_agent.config.yaml names.
 //
-//	go run ./examples/hello                                    # with OPENAI_API_KEY or ANTHROPIC_API_KEY
+//	go run ./examples/hello -model script:examples/hello/script.yaml   # no model, no key
+//	go run ./examples/hello                                            # with OPENAI_API_KEY or ANTHROPIC_API_KEY
 //	go run ./examples/hello -model ollama:qwen3 "What is here?"
-//	go run ./examples/hello -model script:examples/hello/script.yaml
 package main
 
 import (
@@ -23,7 +23,7 @@ var finder = agent.New("finder", agent.Config{
 
 func main() {
 	ctx := context.Background()
-	opts, question := choose.Options("Summarize README.md in two sentences.")
+	opts, question := choose.Options("hello", "Summarize README.md in two sentences.")
 	app, err := mcpagent.Open(ctx, opts, finder)
 	if err != nil {
 		log.Fatal(err)

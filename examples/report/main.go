@@ -27,7 +27,7 @@ var (
 
 func main() {
 	ctx := context.Background()
-	opts, question := choose.Options("")
+	opts, question := choose.Options("report", "")
 	app, err := mcpagent.Open(ctx, opts, report)
 	if err != nil {
 		log.Fatal(err)

@@ -4,35 +4,88 @@ package choose
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mcpagent/mcpagent"
 	"github.com/mcpagent/mcpagent/agent"
+	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/anthropic"
 	"github.com/mcpagent/mcpagent/llm/llmtest"
 	"github.com/mcpagent/mcpagent/llm/openai"
 )
 
-// Options parses the command line. A model "script:FILE" plays a script instead
-// of a model, and says so. What to ask is what is left of the command line, or
-// the question.
-func Options(question string) (*mcpagent.Options, string) {
+const file = "mcp_agent.config.yaml"
+
+// Options parses the command line of an example. A model "script:FILE" plays a
+// script instead of a model, and says so. What to ask is what is left of the
+// command line, or the question.
+func Options(example, question string) (*mcpagent.Options, string) {
 	model := flag.String("model", "", "ask `PROVIDER:MODEL`, ollama:qwen3 say; script:FILE plays a script instead of a model")
-	config := flag.String("config", "", "the configuration `FILE`; empty: mcp_agent.config.yaml, found as usual")
+	config := flag.String("config", "", "the configuration `FILE`; empty: "+file+", found as usual")
 	flag.Parse()
-	opts := &mcpagent.Options{File: *config, Models: agent.Models{anthropic.New(nil), openai.New(nil), openai.Ollama(nil), openai.LMStudio(nil)}}
+	opts := &mcpagent.Options{File: cmp.Or(*config, own(example))}
+	keyed := agent.Models{anthropic.New(nil), openai.New(nil)}
+	opts.Models = append(slices.Clone(keyed), openai.Ollama(nil), openai.LMStudio(nil))
 	if file, ok := strings.CutPrefix(*model, "script:"); ok {
 		s, err := llmtest.Open(file)
 		if err != nil {
 			log.Fatal(err)
 		}
 		fmt.Fprintf(os.Stderr, "no model is asked: the answers are those of %s\n", file)
-		opts.Models, *model = agent.Models{s}, ""
+		keyed, opts.Models, *model = nil, agent.Models{s}, s.Provider()
 	}
-	opts.Configure = func(c *mcpagent.Config) { c.Models.Default = cmp.Or(*model, c.Models.Default) }
+	opts.Configure = func(c *mcpagent.Config) {
+		m := &c.Models
+		if m.Default = cmp.Or(*model, m.Default); m.Default == "" {
+			if i := slices.IndexFunc(keyed, hasKey); i >= 0 {
+				m.Default = keyed[i].Provider()
+			}
+		}
+		provider, _, _ := strings.Cut(m.Default, ":")
+		provider = cmp.Or(m.Names[m.Default].Provider, provider)
+		for _, p := range keyed {
+			if provider == "" || provider == p.Provider() && !hasKey(p) {
+				log.Fatalf("no key for %s: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write the key into mcp_agent.secrets.yaml beside the "+
+					"configuration; or take -model ollama:NAME, a model on this machine, or -model script:FILE, none at all", cmp.Or(provider, "a model"))
+			}
+		}
+	}
 	return opts, cmp.Or(strings.Join(flag.Args(), " "), question)
+}
+
+// own is the example's configuration for who stands at the root of the
+// repository and has none of their own there.
+func own(example string) string {
+	path := filepath.Join("examples", example, file)
+	for _, name := range []string{file, "mcp-agent.config.yaml"} {
+		if _, err := os.Stat(name); err == nil {
+			return ""
+		}
+	}
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// hasKey tells whether a provider has the key that it needs: a call whose time
+// is over reaches nobody, but without a key it is refused before that.
+func hasKey(p llm.Provider) bool {
+	m, err := p.Model("")
+	if err != nil {
+		return true // the run says what is wrong
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = m.Call(over, &llm.Request{Messages: []llm.Message{llm.User("Hello.")}})
+	var e *llm.Error
+	return !errors.As(err, &e) || e.Class != llm.Auth
 }

@@ -78,8 +78,8 @@ mcp:
 	return path
 }
 
-// Run runs the program to its end, and gives its standard output and error.
-func Run(t *testing.T, args ...string) (stdout, stderr string) {
+// Command is the program with arguments.
+func Command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -87,6 +87,13 @@ func Run(t *testing.T, args ...string) (stdout, stderr string) {
 	}
 	cmd := exec.CommandContext(t.Context(), self, args...)
 	cmd.Env = append(os.Environ(), mainEnv+"=1")
+	return cmd
+}
+
+// Run runs the program to its end, and gives its standard output and error.
+func Run(t *testing.T, args ...string) (stdout, stderr string) {
+	t.Helper()
+	cmd := Command(t, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
