@@ -44,7 +44,7 @@ var layers = []layer{
 	{"pattern", []string{"agent", "durable", "llm"}, []string{"llm/llmtest", "durable/localengine"}},
 	{"llm/internal/...", []string{"llm"}, []string{"llm/llmtest"}},
 	{"llm/anthropic", []string{"durable", "llm", "llm/internal/...", "github.com/anthropics/anthropic-sdk-go/..."}, []string{"durable/engines", "internal/npmtest", "llm/llmtest", "go.uber.org/goleak"}},
-	{"llm/llmtest", []string{"llm", "github.com/goccy/go-yaml"}, []string{"go.uber.org/goleak"}},
+	{"llm/llmtest", []string{"llm", "github.com/goccy/go-yaml"}, []string{"durable", "internal/npmtest", "llm/anthropic", "llm/openai", "go.uber.org/goleak"}},
 	{"llm/openai", []string{"durable", "llm", "llm/internal/...", "github.com/openai/openai-go/v3/..."}, []string{"durable/engines", "internal/npmtest", "llm/llmtest", "go.uber.org/goleak"}},
 	{"mcphost", []string{"durable", "internal/toolset", "llm", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/...", "golang.org/x/sys/..."}, []string{"durable/engines", "durable/localengine", "internal/npmtest", "go.uber.org/goleak"}},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},

@@ -363,9 +363,10 @@ func (d anthropicDialect) events(res *llm.Response, e *llm.Error) func(yield fun
 		say("message_start", object{"message": object{"id": res.ID, "type": "message", "role": "assistant", "model": res.Model, "content": []any{}, "stop_reason": nil, "usage": begun}})
 		for i, p := range res.Message.Parts {
 			b := maps.Clone(d.block(p))
-			delta := func(kind string, fields object) {
+			delta := func(kind string, fields object) bool {
 				fields["type"] = kind
 				say("content_block_delta", object{"index": i, "delta": fields})
+				return more
 			}
 			switch {
 			case p.Call != nil:
@@ -379,14 +380,18 @@ func (d anthropicDialect) events(res *llm.Response, e *llm.Error) func(yield fun
 				b["thinking"], b["signature"] = "", ""
 				say("content_block_start", object{"index": i, "content_block": b})
 				for word := range strings.SplitAfterSeq(p.Reasoning.Text, " ") {
-					delta("thinking_delta", object{"thinking": word})
+					if !delta("thinking_delta", object{"thinking": word}) {
+						return
+					}
 				}
 				delta("signature_delta", object{"signature": signature(p.Reasoning.Text)})
 			default:
 				b["text"] = ""
 				say("content_block_start", object{"index": i, "content_block": b})
 				for word := range strings.SplitAfterSeq(p.Text, " ") {
-					delta("text_delta", object{"text": word})
+					if !delta("text_delta", object{"text": word}) {
+						return
+					}
 				}
 			}
 			if e == nil {

@@ -122,9 +122,10 @@ func (c Caller) Failure(ctx context.Context, raw *http.Response, err error, stre
 func noAnswer(err error) bool {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
-	text := err.Error()
-	return (errors.As(err, &syntax) || errors.As(err, &kind) || strings.Contains(text, "response json") || strings.Contains(text, "expected destination type")) &&
-		!errors.Is(err, io.ErrUnexpectedEOF)
+	if text := err.Error(); strings.Contains(text, "parsing response json") || strings.Contains(text, "expected destination type") {
+		return true // all of it was read
+	}
+	return (errors.As(err, &syntax) || errors.As(err, &kind)) && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // TooLong tells that words of a provider say that a conversation is too long,
