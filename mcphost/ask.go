@@ -286,9 +286,11 @@ func (c *call) needs(in *toolset.CallIn) (out toolset.CallOut, again bool, err e
 			r.Key = key
 			out.Needs = append(out.Needs, r)
 			st.Asked[key] = asked{Kind: r.Kind, Message: r.Message, Schema: r.Schema}
-		case *mcp.ListRootsParams:
-			st.Asked[key] = asked{Kind: kindRoots}
 		default:
+			if wantsRoots(p) {
+				st.Asked[key] = asked{Kind: kindRoots}
+				continue
+			}
 			out.Result = toolset.Failed(in.Call, "the server %q wants a model's answer (sampling), which this host does not give", l.name)
 			out.Needs = nil
 			return out, false, nil
@@ -303,11 +305,7 @@ func (l *link) responses(st *state, got map[string]toolset.InputResponse) mcp.In
 	out := mcp.InputResponseMap{}
 	for key, a := range st.Asked {
 		if a.Kind == kindRoots {
-			roots := &mcp.ListRootsResult{Roots: []*mcp.Root{}}
-			for _, r := range l.s.Roots {
-				roots.Roots = append(roots.Roots, r.wire())
-			}
-			out[key] = roots
+			out[key] = l.rootsResult()
 			continue
 		}
 		if r, ok := got[key]; ok {

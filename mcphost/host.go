@@ -209,12 +209,5 @@ func (h *Host) Close(ctx context.Context) error {
 	return h.closeErr
 }
 
-// isClosed reports whether Close was called.
-func (h *Host) isClosed() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.closed
-}
-
 // errClosed is why nothing works after Close.
 var errClosed = errors.New("the host is closed")

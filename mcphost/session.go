@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -81,42 +80,19 @@ func (s *session) client() *mcp.Client {
 	caps := &mcp.ClientCapabilities{
 		Elicitation: &mcp.ElicitationCapabilities{Form: &mcp.FormElicitationCapabilities{}, URL: &mcp.URLElicitationCapabilities{}},
 	}
-	if len(s.l.s.Roots) > 0 {
-		caps.RootsV2 = &mcp.RootCapabilities{}
-	}
 	changed := func() {
 		s.mu.Lock()
 		s.tools, s.listed = nil, false
 		s.mu.Unlock()
 	}
-	c := mcp.NewClient(s.l.h.implementation(), &mcp.ClientOptions{
+	o := &mcp.ClientOptions{
 		Capabilities:                caps,
 		ElicitationHandler:          s.elicit,
 		MultiRoundTrip:              &mcp.MultiRoundTripOptions{Disabled: true},
 		ProgressNotificationHandler: s.progress,
-		LoggingMessageHandler:       s.logged,
 		ToolListChangedHandler:      func(context.Context, *mcp.ToolListChangedRequest) { changed() },
-	})
-	for _, r := range s.l.s.Roots {
-		c.AddRoots(r.wire())
 	}
-	return c
-}
-
-// logged is a line of a server's log.
-func (s *session) logged(ctx context.Context, req *mcp.LoggingMessageRequest) {
-	if p := req.Params; p != nil && s.l.h.log.Enabled(ctx, slog.LevelDebug) {
-		s.l.h.log.DebugContext(ctx, "mcphost: a server logs", "server", s.l.name, "level", string(p.Level), "logger", p.Logger, "data", clip(s.l.hide.text(fmt.Sprint(p.Data)), 2000))
-	}
-}
-
-// wire is what the server is told of a root.
-func (r Root) wire() *mcp.Root {
-	uri := r.URI
-	if r.Alias != "" {
-		uri = r.Alias
-	}
-	return &mcp.Root{URI: uri, Name: r.Name}
+	return s.deprecated(o)
 }
 
 // isDown reports whether the connection can't be used any more.
