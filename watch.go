@@ -68,8 +68,8 @@ func (to *watcher) take() []*agent.Event {
 
 // turnOf is what deltas belong to.
 type turnOf struct {
-	agent string
-	turn  int
+	agent, talk string
+	turn        int
 }
 
 // follow gives the events of a run until it ends: the recorded ones in their
@@ -102,7 +102,7 @@ func (w *watchers) follow(ctx context.Context, run *durable.Run) iter.Seq2[*agen
 		var early []*agent.Event // of turns whose beginning is still to come
 		pass := func(evs []*agent.Event) bool {
 			for _, ev := range evs {
-				at := turnOf{ev.Agent, ev.Turn}
+				at := turnOf{ev.Agent, ev.Talk, ev.Turn}
 				is, known := open[at]
 				switch {
 				case !known:
@@ -117,6 +117,7 @@ func (w *watchers) follow(ctx context.Context, run *durable.Run) iter.Seq2[*agen
 			select {
 			case m, ok := <-marks:
 				if !ok {
+					pass(to.take()) // what a turn without an answer took back
 					return
 				}
 				if m.err != nil {
@@ -125,7 +126,7 @@ func (w *watchers) follow(ctx context.Context, run *durable.Run) iter.Seq2[*agen
 					}
 					return
 				}
-				at := turnOf{m.ev.Agent, m.ev.Turn}
+				at := turnOf{m.ev.Agent, m.ev.Talk, m.ev.Turn}
 				switch m.ev.Kind {
 				case agent.EventAnswer:
 					if !pass(to.take()) {

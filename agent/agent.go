@@ -49,12 +49,12 @@ type Config struct {
 	Params
 }
 
-// Budget bounds one run of an agent. At a limit its model is asked once more,
-// without tools, for an answer from what it has.
+// Budget bounds one run of an agent. The last turn is one without tools, for an
+// answer from what there is.
 type Budget struct {
-	Turns  int   // calls of its model; 0: 50. Negative: no limit
-	Calls  int   // calls of tools; 0: no limit
-	Tokens int64 // input and output; 0: no limit
+	Turns  int   // calls of its model, the last turn among them; 0: 50. Negative: no limit
+	Calls  int   // calls of its tools; 0: no limit
+	Tokens int64 // input and output, also of runners that are its tools; 0: no limit. The last turn comes on top
 }
 
 const (

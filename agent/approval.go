@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -159,8 +160,8 @@ func (t *talk) permit(ctx context.Context, o *offered, c *llm.ToolCall) (*llm.To
 		}
 		return toolset.Failed(*c, "%s", text), nil
 	}
-	if len(a.Value.Args) > 0 {
-		c.Args, c.Bad = a.Value.Args, ""
+	if args := a.Value.Args; len(args) > 0 && string(args) != "null" {
+		c.Args = args
 	}
 	return nil, nil
 }
@@ -192,5 +193,5 @@ func brief(b []byte) string {
 	if len(b) <= most {
 		return string(b)
 	}
-	return string(b[:most]) + "…"
+	return strings.ToValidUTF8(string(b[:most]), "") + "…"
 }

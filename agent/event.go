@@ -32,6 +32,7 @@ type Event struct {
 	Kind    EventKind     `json:"kind"`
 	Agent   string        `json:"agent"`
 	Turn    int           `json:"turn,omitempty"`
+	Talk    string        `json:"talk,omitempty"`    // tells apart what one agent does several times in a run
 	Attempt int           `json:"attempt,omitempty"` // of a delta
 	Time    time.Time     `json:"time,omitzero"`
 	Text    string        `json:"text,omitempty"`      // of a delta

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -31,7 +32,7 @@ var (
 type offered struct {
 	spec             llm.Tool
 	server, original string // of a server's tool
-	call             func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error)
+	call             func(ctx context.Context, c *llm.ToolCall) (called, error)
 }
 
 func (o *offered) destructive() bool {
@@ -49,8 +50,11 @@ type talk struct {
 	tools  map[string]*offered
 	log    transcript
 	schema *jsonschema.Resolved
-	given  int // messages of the input
-	res    Result
+	given  int    // messages of the input
+	id     string // in events
+	turns  int    // calls of its model
+	calls  int    // calls of its tools
+	res    Result // with what runners cost that are its tools
 
 	remembered map[string]bool // answers that hold for the run
 	repairs    int
@@ -87,6 +91,7 @@ func (a *Agent) begin(ctx context.Context, in *Input) (*talk, error) {
 	if t.p = set.by[name]; t.p == nil {
 		return nil, fmt.Errorf("%s: %w: the run began with %q, and the program does not list provider %q any more", a.name, ErrNoModel, model, name)
 	}
+	t.id = durable.UUID(ctx, "agent.talk")[:8]
 	t.model, t.ask = model, set.set.AskKey && !a.c.FailOnKey
 	if err := t.offer(ctx); err != nil {
 		return nil, err
@@ -126,9 +131,9 @@ func (t *talk) offer(ctx context.Context) error {
 			return fmt.Errorf("%s: tool %q of server %q has the name of a tool of the agent: rename that", t.a.name, l.Name, l.Server)
 		}
 		add(&offered{spec: l.Tool, server: l.Server, original: l.Original,
-			call: func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error) {
+			call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
 				res, err := toolset.Invoke(ctx, l, *c, &toolset.Options{Audience: t.a.c.Audience})
-				return res, nil, err
+				return called{Result: res}, err
 			}})
 	}
 	return nil
@@ -152,10 +157,12 @@ func (t *talk) run(ctx context.Context) (*Result, error) {
 			}
 			continue
 		case len(calls) > 0:
-			// It was told not to. What it called has no place in an answer.
+			// It was told not to. What it called has no place in an answer, nor
+			// in a conversation that goes on after it.
 			res.Message = withoutCalls(res.Message)
+			t.log.replace(res.Message)
 		case t.schema != nil && res.Stop == llm.StopEnd:
-			again, err := t.repair(ctx, res)
+			again, err := t.repair(ctx, res, limit)
 			if err != nil {
 				return nil, err
 			}
@@ -166,7 +173,7 @@ func (t *talk) run(ctx context.Context) (*Result, error) {
 		if limit != "" {
 			res.Stop = limit
 		}
-		t.res.Message, t.res.Stop, t.res.messages = res.Message, res.Stop, t.log.messages[t.given:]
+		t.res.Message, t.res.Stop, t.res.messages = res.Message, res.Stop, slices.Clip(t.log.messages[t.given:])
 		return &t.res, nil
 	}
 }
@@ -207,9 +214,9 @@ func (t *talk) limit() llm.StopReason {
 		turns = defaultTurns
 	}
 	switch {
-	case turns > 0 && t.res.Turns >= turns-1 && t.res.Turns > 0:
+	case turns > 0 && t.turns >= turns-1 && (t.turns > 0 || len(t.tools) > 0):
 		return StopTurns
-	case b.Calls > 0 && t.res.Calls >= b.Calls:
+	case b.Calls > 0 && t.calls >= b.Calls:
 		return StopCalls
 	case b.Tokens > 0 && t.res.Usage.Input+t.res.Usage.Output >= b.Tokens:
 		return StopTokens
@@ -230,11 +237,12 @@ func (t *talk) think(ctx context.Context, last bool) (*llm.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.turns++
 	t.res.Turns++
 	_, model, _ := strings.Cut(t.model, ":")
-	in := callIn{Model: model, Frame: t.framed, Talk: talk, Agent: t.a.name, Turn: t.res.Turns}
+	in := callIn{Model: model, Frame: t.framed, Talk: talk, Agent: t.a.name, Turn: t.turns, ID: t.id}
 	for {
-		if err := tell(ctx, &Event{Kind: EventTurn, Agent: t.a.name, Turn: t.res.Turns}); err != nil {
+		if err := t.tell(ctx, &Event{Kind: EventTurn}); err != nil {
 			return nil, err
 		}
 		res, err := t.p.step.Do(ctx, in)
@@ -245,7 +253,7 @@ func (t *talk) think(ctx context.Context, last bool) (*llm.Response, error) {
 					return nil, err
 				}
 			}
-			return res, tell(ctx, &Event{Kind: EventAnswer, Agent: t.a.name, Turn: t.res.Turns, Tokens: res.Usage.Input + res.Usage.Output, Stop: string(res.Stop)})
+			return res, t.tell(ctx, &Event{Kind: EventAnswer, Tokens: res.Usage.Input + res.Usage.Output, Stop: string(res.Stop)})
 		}
 		again, rerr := t.mend(ctx, err)
 		if rerr != nil {
@@ -255,6 +263,12 @@ func (t *talk) think(ctx context.Context, last bool) (*llm.Response, error) {
 			return nil, fmt.Errorf("%s: %w", t.a.name, err)
 		}
 	}
+}
+
+// tell records a milestone of this conversation.
+func (t *talk) tell(ctx context.Context, ev *Event) error {
+	ev.Agent, ev.Turn, ev.Talk = t.a.name, t.turns, t.id
+	return tell(ctx, ev)
 }
 
 // seal lends what stands around the conversation, if it is not what it was.
@@ -285,7 +299,7 @@ func (t *talk) mend(ctx context.Context, err error) (bool, error) {
 		Kind: "repair", Expires: approvalWait, Audience: t.a.c.Audience,
 	})
 	switch {
-	case errors.Is(aerr, durable.ErrExpired):
+	case errors.Is(aerr, durable.ErrExpired), errors.Is(aerr, durable.ErrNoEngine):
 		return false, nil
 	case aerr != nil:
 		return false, aerr
@@ -294,11 +308,14 @@ func (t *talk) mend(ctx context.Context, err error) (bool, error) {
 }
 
 // repair looks whether an answer is of the form that was asked for, and sends
-// it back if it is not.
-func (t *talk) repair(ctx context.Context, res *llm.Response) (again bool, err error) {
+// it back if it is not and a limit does not forbid it.
+func (t *talk) repair(ctx context.Context, res *llm.Response, limit llm.StopReason) (again bool, err error) {
 	why := t.misfit(res.Message.Text())
 	if why == nil {
 		return false, nil
+	}
+	if limit == StopTurns || limit == StopTokens {
+		return false, fmt.Errorf("%s: %w", t.a.name, ErrAnswer.New("the answer is not of the form that was asked for, and the budget (%s) allows no repair: %v", limit, why))
 	}
 	if t.repairs++; t.repairs > maxRepairs {
 		return false, fmt.Errorf("%s: %w", t.a.name, ErrAnswer.New("the answer is not of the form that was asked for, after %d repairs: %v", maxRepairs, why))
@@ -368,26 +385,32 @@ func (t *talk) one(ctx context.Context, c *llm.ToolCall) (res *llm.ToolResult, m
 		return toolset.Failed(call, "there is no tool %q; there are %s", call.Name, quotedList(t.names())), false, nil
 	case t.same >= sameCalls:
 		return toolset.Failed(call, "you made this very call %d times in a row; its result will be the same. Do something else, or answer.", t.same), false, nil
-	case t.a.c.Budget.Calls > 0 && t.res.Calls >= t.a.c.Budget.Calls:
+	case call.Bad != "":
+		return unfit(&call, call.Bad), false, nil
+	case t.a.c.Budget.Calls > 0 && t.calls >= t.a.c.Budget.Calls:
 		return toolset.Failed(call, "no more tool calls: the limit of %d is reached", t.a.c.Budget.Calls), false, nil
 	}
+	t.calls++
 	t.res.Calls++
 	if res, err = t.permit(ctx, o, &call); res != nil || err != nil {
 		return res, true, err
 	}
 	id := &llm.ToolCall{ID: call.ID, Name: call.Name}
-	if err := tell(ctx, &Event{Kind: EventCall, Agent: t.a.name, Turn: t.res.Turns, Call: id}); err != nil {
+	if err := t.tell(ctx, &Event{Kind: EventCall, Call: id}); err != nil {
 		return nil, true, err
 	}
-	res, cost, err := o.call(ctx, &call)
+	out, err := o.call(ctx, &call)
 	if err != nil {
 		return nil, true, err
 	}
-	if cost != nil {
-		t.res.Count(&Result{Usage: cost.Usage, Calls: cost.Calls})
+	if out.Cost != nil {
+		t.res.Count(out.Cost)
 	}
-	res.ID, res.Name = call.ID, call.Name
-	return res, call.Bad == "", tell(ctx, &Event{Kind: EventResult, Agent: t.a.name, Turn: t.res.Turns, Call: id, Error: res.Error})
+	if out.Unfit != "" {
+		out.Result = unfit(&call, out.Unfit)
+	}
+	out.Result.ID, out.Result.Name = call.ID, call.Name
+	return out.Result, out.Unfit == "", t.tell(ctx, &Event{Kind: EventResult, Call: id, Error: out.Result.Error})
 }
 
 func (t *talk) names() []string {

@@ -61,7 +61,11 @@ func (m *ModelSet) Define(d *durable.Definitions) {
 func (m *ModelSet) make() {
 	set := &models{set: m, by: map[string]*provider{}}
 	m.made = set
-	for _, p := range m.Providers {
+	for i, p := range m.Providers {
+		if p == nil {
+			m.err = errors.Join(m.err, fmt.Errorf("agent: model provider %d is nil", i+1))
+			continue
+		}
 		name := p.Provider()
 		if set.by[name] != nil {
 			m.err = errors.Join(m.err, fmt.Errorf("agent: two model providers are called %q", name))
@@ -76,6 +80,18 @@ func (m *ModelSet) make() {
 			Retry:   &durable.Retry{Initial: time.Second, Backoff: 2, Max: time.Minute, MaxAttempts: 10},
 		})
 		set.by[name] = b
+	}
+	if m.err != nil {
+		return
+	}
+	names := slices.Sorted(maps.Keys(m.Names))
+	if m.Default != "" {
+		names = append(names, m.Default)
+	}
+	for _, name := range names {
+		if _, err := set.resolve(name); err != nil {
+			m.err = errors.Join(m.err, err)
+		}
 	}
 }
 
@@ -138,6 +154,7 @@ type callIn struct {
 	Talk  string `json:"talk"`  // of the newest link of the conversation
 	Agent string `json:"agent"`
 	Turn  int    `json:"turn"`
+	ID    string `json:"id"` // Event.Talk
 }
 
 // frame is what stands around a conversation and rarely changes.
@@ -235,7 +252,7 @@ func (m *models) watcher(ctx context.Context, in callIn) func(*Event) {
 		return nil
 	}
 	return func(ev *Event) {
-		ev.Agent, ev.Turn, ev.Attempt, ev.Time = in.Agent, in.Turn, info.Attempt, time.Now()
+		ev.Agent, ev.Turn, ev.Talk, ev.Attempt, ev.Time = in.Agent, in.Turn, in.ID, info.Attempt, time.Now()
 		to(ev)
 	}
 }

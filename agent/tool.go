@@ -28,10 +28,17 @@ type Tool struct {
 
 // bound is a tool of one agent.
 type bound struct {
-	// call makes one call, in the workflow. The second value is what it cost
-	// where it was another runner's work.
-	call   func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error)
+	// call makes one call, in the workflow.
+	call   func(ctx context.Context, c *llm.ToolCall) (called, error)
 	define durable.Definer // nil: nothing
+}
+
+// called is what came of a call: a result, or why its arguments do not fit.
+type called struct {
+	Result *llm.ToolResult `json:"result,omitempty"`
+	Unfit  string          `json:"unfit,omitempty"`
+	// Cost is that of the work, where it was another runner's.
+	Cost *Result `json:"-"`
 }
 
 // Name is what the model calls it by.
@@ -81,15 +88,17 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 		schema, t.err = resolve(t.spec.Schema)
 	}
 	t.bind = func(agent string) bound {
-		step := durable.NewStep(agent+"."+name, func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, error) {
+		step := durable.NewStep(agent+"."+name, func(ctx context.Context, c *llm.ToolCall) (called, error) {
 			return perform(ctx, c, schema, fn)
 		}, &opts)
 		return bound{
 			define: step,
-			call: func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error) {
-				res, err := step.Do(ctx, c)
-				res, err = outcome(ctx, c, res, err)
-				return res, nil, err
+			call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
+				out, err := step.Do(ctx, c)
+				if err != nil {
+					return outcome(ctx, c, err)
+				}
+				return out, nil
 			},
 		}
 	}
@@ -134,25 +143,25 @@ func resolve(schema json.RawMessage) (*jsonschema.Resolved, error) {
 }
 
 // perform runs a function for a model. Runs on a worker.
-func perform[In, Out any](ctx context.Context, c *llm.ToolCall, schema *jsonschema.Resolved, fn func(context.Context, In) (Out, error)) (res *llm.ToolResult, err error) {
+func perform[In, Out any](ctx context.Context, c *llm.ToolCall, schema *jsonschema.Resolved, fn func(context.Context, In) (Out, error)) (res called, err error) {
 	in, why := arguments[In](c, schema)
 	if why != "" {
-		return unfit(c, why), nil
+		return called{Unfit: why}, nil
 	}
 	defer func() {
 		if p := recover(); p != nil {
 			durable.Logger(ctx).Error("a tool panicked", "tool", c.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			res, err = toolset.Failed(*c, "%s panicked: %v; it may have done a part of its work", c.Name, p), nil
+			res, err = failed(c, "%s panicked: %v; it may have done a part of its work", c.Name, p), nil
 		}
 	}()
 	out, err := fn(ctx, in)
 	switch {
 	case err != nil && (ctx.Err() != nil || durable.Instructs(err)):
-		return nil, err
+		return called{}, err
 	case err != nil:
-		return toolset.Failed(*c, "%s failed: %v", c.Name, err), nil
+		return failed(c, "%s failed: %v", c.Name, err), nil
 	}
-	return value(c, out)
+	return value(c, out), nil
 }
 
 // arguments decodes those of a call, or says what is wrong with them.
@@ -180,7 +189,7 @@ func arguments[In any](c *llm.ToolCall, schema *jsonschema.Resolved) (in In, why
 }
 
 // value is a Go value as a result: text as it is, anything else as JSON.
-func value(c *llm.ToolCall, out any) (*llm.ToolResult, error) {
+func value(c *llm.ToolCall, out any) called {
 	res := &llm.ToolResult{ID: c.ID, Name: c.Name}
 	switch out := out.(type) {
 	case string:
@@ -192,29 +201,31 @@ func value(c *llm.ToolCall, out any) (*llm.ToolResult, error) {
 	default:
 		b, err := json.Marshal(out)
 		if err != nil {
-			return nil, fmt.Errorf("the result of tool %q: %w", c.Name, err)
+			return failed(c, "%s did its work, and what it gave can't be written as JSON: %v", c.Name, err)
 		}
 		res.Data = b
 	}
-	return res, nil
+	return called{Result: res}
 }
 
-// outcome makes a result of whatever came of a call. An error is none of the
-// call's: ctx ended, or the engine can't go on.
-func outcome(ctx context.Context, c *llm.ToolCall, res *llm.ToolResult, err error) (*llm.ToolResult, error) {
+func failed(c *llm.ToolCall, format string, args ...any) called {
+	return called{Result: toolset.Failed(*c, format, args...)}
+}
+
+// outcome makes a result of a call's failure. An error is none of the call's:
+// ctx ended, or the engine can't go on.
+func outcome(ctx context.Context, c *llm.ToolCall, err error) (called, error) {
 	var step *durable.StepError
 	var run *durable.RunError
 	switch {
-	case err == nil:
-		return res, nil
 	case ctx.Err() != nil || fatal(err):
-		return nil, err
+		return called{}, err
 	case errors.Is(err, durable.ErrOutcomeUnknown):
-		return toolset.Failed(*c, "outcome unknown: %s was called and no result came back. It may have taken effect: verify before repeating it.", c.Name), nil
+		return failed(c, "outcome unknown: %s was called and no result came back. It may have taken effect: verify before repeating it.", c.Name), nil
 	case errors.As(err, &step), errors.As(err, &run):
-		return toolset.Failed(*c, "%s failed: %v", c.Name, err), nil
+		return failed(c, "%s failed: %v", c.Name, err), nil
 	}
-	return nil, err
+	return called{}, err
 }
 
 // fatal reports whether an error is the program's or the engine's: no model can
@@ -250,18 +261,16 @@ func Workflow[In, Out any](w *durable.Workflow[In, Out], o *FuncOptions) *Tool {
 		schema, t.err = resolve(t.spec.Schema)
 	}
 	t.bind = func(string) bound {
-		return bound{define: w, call: func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error) {
+		return bound{define: w, call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
 			in, why := arguments[In](c, schema)
 			if why != "" {
-				return unfit(c, why), nil, nil
+				return called{Unfit: why}, nil
 			}
 			out, err := w.Run(ctx, in)
 			if err != nil {
-				res, err := outcome(ctx, c, nil, err)
-				return res, nil, err
+				return outcome(ctx, c, err)
 			}
-			res, err := value(c, out)
-			return res, nil, err
+			return value(c, out), nil
 		}}
 	}
 	return t
@@ -274,23 +283,24 @@ func AsTool(r Runner) *Tool {
 	t := newTool[request](card.Name, card.Description)
 	t.spec.Title = card.Title
 	t.bind = func(string) bound {
-		b := bound{call: func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, *Result, error) {
+		b := bound{call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
 			in, why := arguments[request](c, nil)
 			if why == "" && in.Message == "" {
 				why = "message is empty"
 			}
 			if why != "" {
-				return unfit(c, why), nil, nil
+				return called{Unfit: why}, nil
 			}
 			res, err := r.Run(ctx, &Input{Messages: []llm.Message{llm.User(in.Message)}})
 			switch {
 			case err == nil:
-				out, err := value(c, res.Text())
-				return out, res, err
+				out := value(c, res.Text())
+				out.Cost = res
+				return out, nil
 			case ctx.Err() != nil || fatal(err):
-				return nil, nil, err
+				return called{}, err
 			}
-			return toolset.Failed(*c, "%s failed: %v", c.Name, err), nil, nil
+			return failed(c, "%s failed: %v", c.Name, err), nil
 		}}
 		if def, ok := r.(durable.Definer); ok {
 			b.define = def

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -41,6 +43,15 @@ func (t *transcript) add(ctx context.Context, ms ...llm.Message) error {
 		t.fresh = append(t.fresh, sum)
 	}
 	return nil
+}
+
+// replace changes the last message, which no link has.
+func (t *transcript) replace(m llm.Message) {
+	if len(m.Parts) == 0 {
+		t.messages = t.messages[:len(t.messages)-1]
+		return
+	}
+	t.messages[len(t.messages)-1] = m
 }
 
 // seal gives the digest of the whole conversation.
@@ -171,7 +182,30 @@ func (l *library) conversation(ctx context.Context, head string) ([]llm.Message,
 			messages = append(messages, *m)
 			size += cmp.Or(n, 64)
 		}
-		l.put("spine "+digests[i], &spine{messages[:len(messages):len(messages)]}, size)
+		l.put("spine "+digests[i], &spine{messages[:len(messages):len(messages)]}, size+int(unsafe.Sizeof(llm.Message{}))*len(messages))
 	}
-	return messages, nil
+	return joined(messages), nil
+}
+
+// joined makes one message of those that users say in a row: what was said to
+// an agent at work, an input of several messages, a repair of an empty answer.
+func joined(ms []llm.Message) []llm.Message {
+	var out []llm.Message // nil: as they are
+	for i, m := range ms {
+		if i > 0 && m.Role == llm.RoleUser && ms[i-1].Role == llm.RoleUser {
+			if out == nil {
+				out = slices.Clone(ms[:i])
+			}
+			last := &out[len(out)-1]
+			last.Parts = slices.Concat(last.Parts, m.Parts)
+			continue
+		}
+		if out != nil {
+			out = append(out, m)
+		}
+	}
+	if out == nil {
+		return ms
+	}
+	return out
 }
