@@ -14,7 +14,7 @@ import (
 	"github.com/mcpagent/mcpagent/mcpserve"
 )
 
-// The code of README.md, compiled. TestREADME holds the two against each other.
+// The code of README.md, compiled. TestDocuments holds the two against each other.
 
 type Invoice struct {
 	ID    string `json:"invoice_id"`
@@ -106,8 +106,9 @@ func Example() {
 	// PAID <nil>
 }
 
-// TestREADME: the Go code of the README is in this file, line by line.
-func TestREADME(t *testing.T) {
+// TestDocuments: the Go code of these documents is in files that are compiled,
+// line by line.
+func TestDocuments(t *testing.T) {
 	t.Parallel()
 	lines := func(s string) string {
 		var out []string
@@ -118,24 +119,28 @@ func TestREADME(t *testing.T) {
 		}
 		return strings.Join(out, "\n")
 	}
-	own, err := os.ReadFile("readme_test.go")
-	if err != nil {
-		t.Fatal(err)
+	read := func(file string) string {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
 	}
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
+	var code strings.Builder
+	for _, file := range []string{"readme_test.go", "docs_test.go", "examples/hello/main.go", "examples/report/main.go"} {
+		code.WriteString(lines(read(file)) + "\n")
 	}
-	code := lines(string(own))
-	blocks := strings.Split(string(readme), "```go\n")[1:]
-	if len(blocks) == 0 {
-		t.Fatal("README.md has no Go code")
-	}
-	for i, b := range blocks {
-		b, _, _ = strings.Cut(b, "```")
-		for part := range strings.SplitSeq(b, "\n\n") {
-			if part = lines(part); !strings.Contains(code, part) {
-				t.Errorf("README.md, code block %d is not what readme_test.go compiles:\n%s", i+1, part)
+	for _, file := range []string{"README.md", "docs/quickstart.md", "docs/coming-from-python.md"} {
+		blocks := strings.Split(read(file), "```go\n")[1:]
+		if len(blocks) == 0 {
+			t.Errorf("%s has no Go code", file)
+		}
+		for i, b := range blocks {
+			b, _, _ = strings.Cut(b, "```")
+			for part := range strings.SplitSeq(b, "\n\n") {
+				if part = lines(part); !strings.Contains(code.String(), part) {
+					t.Errorf("%s, code block %d is not compiled anywhere:\n%s", file, i+1, part)
+				}
 			}
 		}
 	}

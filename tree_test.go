@@ -49,7 +49,7 @@ var layers = []layer{
 	{"mcphost", []string{"durable", "internal/toolset", "llm", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/...", "golang.org/x/sys/..."}, []string{"durable/engines", "durable/localengine", "internal/npmtest", "go.uber.org/goleak"}},
 	{"mcpserve", []string{"durable", "github.com/modelcontextprotocol/go-sdk/...", "github.com/google/jsonschema-go/..."}, []string{"durable/localengine", "go.uber.org/goleak"}},
 	{"telemetry", []string{"durable", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/bridges/otelslog"}, []string{"durable/localengine", "durable/temporalengine", "internal/temporaltest", "mcpserve", "github.com/goccy/go-yaml", "github.com/modelcontextprotocol/go-sdk/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/protobuf/proto", "go.uber.org/goleak"}},
-	{"examples/...", []string{"agent", "examples/internal/...", "llm/anthropic", "llm/llmtest", "llm/openai", "mcphost", "pattern", ".", "durable", "durable/engines", "durable/localengine", "telemetry", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/...", "examples/invoice/app"}, []string{"modernc.org/sqlite", "internal/temporaltest"}},
+	{"examples/...", []string{"agent", "examples/internal/...", "llm", "llm/anthropic", "llm/llmtest", "llm/openai", "mcphost", "pattern", ".", "durable", "durable/engines", "durable/localengine", "telemetry", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/...", "examples/invoice/app"}, []string{"modernc.org/sqlite", "internal/temporaltest"}},
 	{"internal/bench", []string{"durable", "durable/localengine", "durable/temporalengine", "internal/powercut", "internal/temporaltest", "go.temporal.io/...", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
 	{"internal/contract", nil, nil},
@@ -59,7 +59,7 @@ var layers = []layer{
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{"internal/temporaltest", nil, nil},
 	{"internal/toolset", []string{"durable", "llm"}, nil},
-	{".", []string{"agent", "durable", "durable/engines", "llm", "mcphost", "mcpserve", "telemetry"}, []string{"durable/localengine", "llm/llmtest"}},
+	{".", []string{"agent", "durable", "durable/engines", "llm", "mcphost", "mcpserve", "telemetry"}, []string{"durable/localengine", "llm/anthropic", "llm/llmtest"}},
 }
 
 // everyTest is what any test may import.
