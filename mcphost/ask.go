@@ -178,6 +178,9 @@ func (c *call) park(in *toolset.CallIn, needs []toolset.InputRequest) toolset.Ca
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.closed {
+		return toolset.CallOut{Needs: needs, State: raw, Held: true} // the call ends with its connection
+	}
 	h.parked[c.key] = c
 	// The run answers at the expiry of its question; this is for runs that
 	// are no more.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -23,6 +24,7 @@ import (
 type call struct {
 	s     *session
 	key   string // effect key
+	state state  // that it was made with
 	run   string // whose call it is; empty: nobody's
 	token string // of progress
 	ctx   context.Context
@@ -122,8 +124,7 @@ func (h *Host) call(ctx context.Context, in toolset.CallIn) (toolset.CallOut, er
 	return toolset.CallOut{Result: toolset.Failed(in.Call, "the server %q asks for its roots again and again", l.name)}, nil
 }
 
-// begin makes a call, on a connection that lives. A call that could not be
-// sent is made once more, on a new connection.
+// begin makes a call, on a connection that lives as far as is known.
 func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info durable.StepInfo) (*call, error) {
 	s, err := l.session(ctx)
 	if err != nil {
@@ -132,7 +133,7 @@ func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info du
 	if s.modern && s.web != nil {
 		// Parameters may have to go into headers, which the list tells.
 		if _, err := s.listTools(ctx); err != nil {
-			return nil, s.fail("tools/list", err)
+			return nil, err
 		}
 	}
 	args := any(in.Call.Args)
@@ -145,7 +146,7 @@ func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info du
 		p.InputResponses = l.responses(st, in.Responses)
 	}
 	c := &call{
-		s: s, key: st.Key, token: fmt.Sprint(l.h.tokens.Add(1)), way: &journey{},
+		s: s, key: st.Key, state: *st, token: strconv.FormatInt(l.h.tokens.Add(1), 10), way: &journey{},
 		done: make(chan struct{}), asked: make(chan struct{}, 1),
 	}
 	if info.RunID != "" {
@@ -156,6 +157,9 @@ func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info du
 		p.Meta["traceparent"] = trace
 	}
 	c.ctx, c.end = context.WithCancelCause(context.WithValue(s.wire, journeyKey{}, c.way))
+	if s.proc == nil && s.web == nil {
+		c.way.left.Store(true) // a transport that does not say when
+	}
 	c.clocks()
 	s.start(c, func() { c.res, c.err = s.cs.CallTool(c.ctx, p) })
 	return c, nil
@@ -177,6 +181,7 @@ func (s *session) start(c *call, do func()) {
 	defer s.mu.Unlock()
 	if s.why != nil {
 		do = func() { c.err = s.why }
+		c.way.left.Store(false)
 		go run()
 		return
 	}
@@ -197,7 +202,8 @@ func (c *call) clocks() {
 }
 
 // follow waits until the call has a result, or needs input. again tells that
-// the call is to be made again at once, with the state that is given.
+// the call may be made again at once: with the state that is given, or, beside
+// an error, because it did not get to the server.
 func (c *call) follow(ctx context.Context, in *toolset.CallIn) (out toolset.CallOut, again bool, err error) {
 	for {
 		select {
@@ -261,7 +267,7 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 		// It did nothing, and the run waits: that is the engine's timer, which
 		// holds no worker.
 		out.After = time.Duration(c.way.after.Load())
-		out.State, err = json.Marshal(state{Key: c.key})
+		out.State, err = json.Marshal(c.state)
 		return out, false, err
 	}
 	err = c.s.fail("tools/call", err)

@@ -189,7 +189,10 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	h.closed, h.closing = true, make(chan struct{})
 	links := h.links
-	clear(h.parked) // their connections end them
+	for _, c := range h.parked {
+		c.expiry.Stop() // its connection ends it
+	}
+	clear(h.parked)
 	h.settled = true
 	h.mu.Unlock()
 	defer close(h.closing)

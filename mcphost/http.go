@@ -58,7 +58,10 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(req.Context())
 	stop := context.AfterFunc(rt.life, cancel)
 	end := func() { stop(); cancel() }
-	j, _ := ctx.Value(journeyKey{}).(*journey)
+	var j *journey
+	if req.Method == http.MethodPost {
+		j = journeyOf(ctx)
+	}
 	if j != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { j.left.Store(true) }})
 	}
@@ -112,12 +115,24 @@ func (b *boundedBody) Close() error {
 // journey tells what became of a request, so that one that did not get to the
 // server can be made again whatever the tool is.
 type journey struct {
+	begun  atomic.Bool  // somebody watches it
 	left   atomic.Bool  // it left this process
 	status atomic.Int32 // of HTTP, with which it was answered
 	after  atomic.Int64 // Retry-After, in nanoseconds
 }
 
 type journeyKey struct{}
+
+// journeyOf gives the journey of the request that a context is for, once. What
+// the SDK sends with the same context afterwards, to cancel the request or to
+// go on reading its answer, says nothing about it.
+func journeyOf(ctx context.Context) *journey {
+	j, _ := ctx.Value(journeyKey{}).(*journey)
+	if j == nil || j.begun.Swap(true) {
+		return nil
+	}
+	return j
+}
 
 // answered notes the status. Those that say that the request was not carried
 // out take back that it left.
@@ -132,17 +147,5 @@ func (j *journey) answered(res *http.Response) {
 				j.after.Store(int64(max(time.Until(at), 0)))
 			}
 		}
-	}
-}
-
-func leaves(ctx context.Context) {
-	if j, ok := ctx.Value(journeyKey{}).(*journey); ok {
-		j.left.Store(true)
-	}
-}
-
-func stays(ctx context.Context) {
-	if j, ok := ctx.Value(journeyKey{}).(*journey); ok {
-		j.left.Store(false)
 	}
 }

@@ -282,3 +282,60 @@ func TestBusy(t *testing.T) {
 		})
 	}
 }
+
+// TestBusyWithAnswers keeps what a person answered while the server is busy.
+func TestBusyWithAnswers(t *testing.T) {
+	t.Parallel()
+	var calls, posts atomic.Int64
+	web := newSite(t, desk(&calls))
+	var modern http.Handler = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return desk(&calls) }, &mcp.StreamableHTTPOptions{Stateless: true})
+	web.handler.Store(&modern)
+	web.before = func(w http.ResponseWriter, _ *http.Request, body string) bool {
+		if strings.Contains(body, `"tools/call"`) && posts.Add(1) == 2 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		return false
+	}
+	s := remote(web.URL)
+	s.Pin = "2026-07-28"
+	h := open(t, map[string]mcphost.Server{"desk": s})
+	wf := booking(nil)
+	eng := engine(t, h, wf)
+	run, err := wf.Start(t.Context(), eng, struct{}{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, eng, question(t, eng), `{"guest":"Ann"}`)
+	if got, err := wf.Result(t.Context(), run); err != nil || got != "booked for Ann" || calls.Load() != 1 || posts.Load() != 3 {
+		t.Errorf("%q, %v, %d calls, %d requests", got, err, calls.Load(), posts.Load())
+	}
+}
+
+// TestRefusalOfSomethingElse does not take a call for one that was not carried
+// out because the server refuses to hear that it was cancelled.
+func TestRefusalOfSomethingElse(t *testing.T) {
+	t.Parallel()
+	cancelled := make(chan struct{}, 1)
+	web := newSite(t, named("x"))
+	web.before = func(w http.ResponseWriter, r *http.Request, body string) bool {
+		switch {
+		case strings.Contains(body, `"tools/call"`):
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			return true
+		case strings.Contains(body, `"notifications/cancelled"`):
+			w.WriteHeader(http.StatusBadRequest)
+			cancelled <- struct{}{}
+			return true
+		}
+		return false
+	}
+	h := open(t, map[string]mcphost.Server{"s": remote(web.URL)})
+	if res := callTool(t, h, "s", "x", nil); !strings.Contains(res.Text(), "outcome unknown") || !strings.Contains(res.Text(), "timeouts.idle") {
+		t.Errorf("%s", res.Text())
+	}
+	<-cancelled
+}

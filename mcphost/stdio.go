@@ -181,13 +181,16 @@ func (c *stdioConn) Write(ctx context.Context, m jsonrpc.Message) error {
 			}
 		}()
 	}
-	leaves(ctx)
+	j := journeyOf(ctx)
+	if j != nil {
+		j.left.Store(true)
+	}
 	n, err := c.t.p.stdin.Write(b)
 	if err == nil {
 		return nil
 	}
-	if n == 0 {
-		stays(ctx)
+	if n == 0 && j != nil {
+		j.left.Store(false)
 	}
 	if n > 0 || ctx.Err() == nil {
 		// Nothing can follow half a message, nor be written to a broken pipe.

@@ -3,9 +3,11 @@ package mcphost_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mcpagent/mcpagent/internal/toolset"
 	"github.com/mcpagent/mcpagent/llm"
@@ -104,4 +106,23 @@ func many(t *testing.T, n int, do func(i int) error) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestOtherTransports counts a call as sent on a transport that does not say.
+func TestOtherTransports(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	srv := mcp.NewServer(&mcp.Implementation{Name: "s", Version: "1"}, nil)
+	addTool(srv, "break", func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		n.Add(1)
+		go req.Session.Close()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	s := inside(srv)
+	s.Timeouts = mcphost.Timeouts{Idle: 2 * time.Second}
+	h := open(t, map[string]mcphost.Server{"s": s})
+	if res := callTool(t, h, "s", "break", nil); !strings.Contains(res.Text(), "outcome unknown") || n.Load() != 1 {
+		t.Errorf("%d calls: %s", n.Load(), res.Text())
+	}
 }
