@@ -1,14 +1,17 @@
 package temporalengine_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,26 +19,40 @@ import (
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/temporalengine"
+	"github.com/mcpagent/mcpagent/internal/temporaltest"
 )
 
-var crashPoints = flag.Int("crash.points", 4, "at how many points a worker is killed, of those that there are")
+var crashPoints = flag.Int("crash.points", 5, "at how many points a worker is killed, of those that there are")
 
 // deaths are the points at which a worker can be killed, the telling ones
 // first.
-var deaths = []string{"pay after", "draft after", "code", "child after", "pay before", "draft before", "last before", "last after", "update"}
+var deaths = []string{"pay after", "draft after", "answered", "code", "child after", "pay before", "draft before", "last before", "last after", "update"}
+
+// outages are the points at which the server is killed, and started again on
+// its file, while the worker is there: code in the middle of a turn, and a step
+// whose effect nobody has heard of.
+var outages = []string{"answered", "pay after"}
 
 const (
 	crashAddr, crashQueue = "TEST_CRASH_ADDR", "TEST_CRASH_QUEUE"
 	crashWorld, crashAt   = "TEST_CRASH_WORLD", "TEST_CRASH_AT"
+	crashHold             = "TEST_CRASH_HOLD"
 )
 
 // world is what the steps change: a file that outlives the worker, with a line
 // for each effect.
-type world struct{ file, at string }
+type world struct {
+	file, at string
+	hold     func() // nil: where it is to die
+}
 
-// point kills this process, as kill -9 does, where it is to die.
+// point kills this process, as kill -9 does, where it is to die, or holds it.
 func (w world) point(name string) {
-	if name != w.at {
+	switch {
+	case name != w.at:
+		return
+	case w.hold != nil:
+		w.hold()
 		return
 	}
 	if p, err := os.FindProcess(os.Getpid()); err == nil {
@@ -60,12 +77,13 @@ func (w world) effect(name string) error {
 type bill struct {
 	flow    *durable.Workflow[string, string]
 	approve *durable.Signal[string]
+	ask     *durable.Question[bool]
 	add     *durable.Update[int, int]
 	defs    durable.Set
 }
 
 func newBill(w world) *bill {
-	b := &bill{approve: durable.NewSignal[string]("approve"), add: durable.NewUpdate[int, int]("add")}
+	b := &bill{approve: durable.NewSignal[string]("approve"), ask: durable.NewQuestion[bool]("sure"), add: durable.NewUpdate[int, int]("add")}
 	step := func(name string, once bool) *durable.Step[string, string] {
 		return durable.NewStep(name, func(_ context.Context, in string) (string, error) { return in + " " + name, w.effect(name) },
 			&durable.StepOptions{AtMostOnce: once})
@@ -96,6 +114,14 @@ func newBill(w world) *bill {
 		if err != nil {
 			return "", err
 		}
+		sure, err := b.ask.Ask(ctx, "Pay?", nil)
+		if err != nil {
+			return "", err
+		}
+		w.point("answered")
+		if !sure.Value {
+			return "", errors.New("nobody is sure")
+		}
 		if err := durable.Await(ctx, func() bool { return sum > 0 }); err != nil {
 			return "", err
 		}
@@ -110,87 +136,77 @@ func newBill(w world) *bill {
 			return "", err
 		}
 		return "", durable.ContinueAsNew(paid)
-	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{b.approve, b.add}})
+	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{b.approve, b.add, b.ask}})
 	b.defs = durable.Set{b.flow, child, draft, pay, inner, last}
 	return b
 }
 
-// TestCrashWorker is the worker that TestCrash kills: a process of its own.
+// held is what a worker says that is held at a point.
+const held = "the worker is held"
+
+// TestCrashWorker is a worker of TestCrash: a process of its own, which ends
+// when the one that started it does.
 func TestCrashWorker(t *testing.T) {
 	addr := os.Getenv(crashAddr)
 	if addr == "" {
 		return // nobody asked for it
 	}
-	b := newBill(world{os.Getenv(crashWorld), os.Getenv(crashAt)})
+	w, goOn := world{file: os.Getenv(crashWorld), at: os.Getenv(crashAt)}, make(chan bool, 1)
+	if os.Getenv(crashHold) != "" {
+		w.hold = sync.OnceFunc(func() { // a replay comes by again
+			fmt.Println(held)
+			<-goOn
+		})
+	}
+	b := newBill(w)
 	e, err := temporalengine.Open(t.Context(), &temporalengine.Options{HostPort: addr, TaskQueue: os.Getenv(crashQueue), Heartbeat: 2 * time.Second,
 		Engine: durable.Options{Logger: quietLog}, Worker: worker.Options{StickyScheduleToStartTimeout: time.Second, WorkerStopTimeout: time.Second}}, b.defs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = os.Stdin.Read(make([]byte, 1)) // ends when whoever started it does
+	for one := make([]byte, 1); ; {
+		if _, err := os.Stdin.Read(one); err != nil {
+			break
+		}
+		goOn <- true
+	}
 	if err := e.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestCrash kills a worker at points of a workload and starts another one:
-// what was acknowledged is there, what may happen at most once did, and the
-// result is that of a life without harm.
+// hand is such a worker, seen from the test.
+type hand struct {
+	*exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Scanner
+}
+
+// TestCrash kills a worker at points of a workload and starts another one, or
+// kills the server and starts it again: what was acknowledged is there, what
+// may happen at most once did, and the result is that of a life without harm.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	addr := anyServer(t)
-	for _, at := range append([]string{"nowhere"}, deaths[:min(*crashPoints, len(deaths))]...) {
+	t.Run("nowhere", func(t *testing.T) {
+		t.Parallel()
+		paid := newStage(t, addr).play(func(s *stage) { s.worker("", false) })
+		if paid != "bill draft alex pay 5 child last" {
+			t.Errorf("got %q", paid)
+		}
+	})
+	for _, at := range deaths[:min(*crashPoints, len(deaths))] {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
-			ctx := within(t, 90*time.Second)
-			file := filepath.Join(t.TempDir(), "effects")
-			b := newBill(world{})
-			e := on(t, temporalengine.Options{HostPort: addr, ClientOnly: true}, b.defs)
-			live := func(at string) *exec.Cmd {
-				cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestCrashWorker$")
-				cmd.Env = append(os.Environ(), crashAddr+"="+addr, crashQueue+"="+queue(t), crashWorld+"="+file, crashAt+"="+at)
-				stdin, err := cmd.StdinPipe()
-				if err != nil {
-					t.Fatal(err)
+			got := newStage(t, addr).play(func(s *stage) {
+				first := s.worker(at, false)
+				for first.stdout.Scan() { // until it is dead
 				}
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = stdin.Close() })
-				return cmd
-			}
-			run, err := b.flow.Start(ctx, e, "bill", &durable.StartOptions{ID: id(t)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := b.approve.Send(ctx, run, "alex", &durable.SendOptions{ID: "acked"}); err != nil {
-				t.Fatal(err)
-			}
-			first := live(at)
-			added := make(chan error, 1)
-			go func() { // its worker may die with it
-				for {
-					_, err := b.add.Send(ctx, run, 5, &durable.SendOptions{ID: "add"})
-					if err == nil || ctx.Err() != nil {
-						added <- err
-						return
-					}
-				}
-			}()
-			if at != "nowhere" {
 				if err := first.Wait(); err == nil || first.ProcessState.ExitCode() != -1 {
 					t.Fatalf("the worker did not die: %v", err)
 				}
-				last := live("nowhere")
-				t.Cleanup(func() { _ = last.Wait() })
-			}
-			got, err := b.flow.Result(ctx, run)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := <-added; err != nil {
-				t.Errorf("the update: %v", err)
-			}
+				s.worker("", false)
+			})
 			want := "bill draft alex pay 5 child last"
 			if strings.HasPrefix(at, "pay") {
 				want = "bill draft alex unknown 5 child last"
@@ -198,14 +214,136 @@ func TestCrash(t *testing.T) {
 			if got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
-			effects, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			paid := strings.Count(string(effects), "pay\n")
-			if paid > 1 || at != "pay before" && paid == 0 {
-				t.Errorf("paid %d times:\n%s", paid, effects)
+		})
+	}
+	for _, at := range outages {
+		t.Run("server "+at, func(t *testing.T) {
+			t.Parallel()
+			server := temporaltest.New(t, &temporaltest.Options{File: filepath.Join(t.TempDir(), "temporal.db")})
+			got := newStage(t, server.Addr()).play(func(s *stage) {
+				first := s.worker(at, true)
+				for first.stdout.Scan() && first.stdout.Text() != held {
+				}
+				server.Kill()
+				if _, err := first.stdin.Write([]byte("\n")); err != nil { // it goes on, and can tell nobody
+					t.Fatal(err)
+				}
+				if err := server.Restart(s.ctx); err != nil {
+					t.Fatal(err)
+				}
+			})
+			// A step that is silent for as long as the server was away may
+			// count as lost.
+			if got != "bill draft alex pay 5 child last" && (at != "pay after" || got != "bill draft alex unknown 5 child last") {
+				t.Errorf("got %q", got)
 			}
 		})
+	}
+}
+
+// stage is what a workload is played on: a server, a client, and the world.
+type stage struct {
+	t    *testing.T
+	ctx  context.Context
+	addr string
+	file string // of the world
+}
+
+func newStage(t *testing.T, addr string) *stage {
+	return &stage{t, within(t, 90*time.Second), addr, filepath.Join(t.TempDir(), "effects")}
+}
+
+// worker starts a worker that dies or is held at a point.
+func (s *stage) worker(at string, hold bool) *hand {
+	s.t.Helper()
+	h := &hand{Cmd: exec.CommandContext(s.ctx, os.Args[0], "-test.run", "^TestCrashWorker$")}
+	h.Env = append(os.Environ(), crashAddr+"="+s.addr, crashQueue+"="+queue(s.t), crashWorld+"="+s.file, crashAt+"="+at)
+	if hold {
+		h.Env = append(h.Env, crashHold+"=1")
+	}
+	stdout, err := h.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	h.stdout = bufio.NewScanner(stdout)
+	if h.stdin, err = h.StdinPipe(); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := h.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		_ = h.stdin.Close()
+		_ = h.Wait() // it may have been waited for
+	})
+	return h
+}
+
+// play sends a bill through its life, with harm, and gives the result.
+func (s *stage) play(harm func(*stage)) string {
+	s.t.Helper()
+	t, ctx := s.t, s.ctx
+	b := newBill(world{})
+	e := on(t, temporalengine.Options{HostPort: s.addr, ClientOnly: true}, b.defs)
+	run, err := b.flow.Start(ctx, e, "bill", &durable.StartOptions{ID: id(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.approve.Send(ctx, run, "alex", &durable.SendOptions{ID: "acked"}); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 2)
+	go func() {
+		told <- persist(ctx, func() error {
+			_, err := b.add.Send(ctx, run, 5, &durable.SendOptions{ID: "add"})
+			return err
+		})
+	}()
+	go func() {
+		told <- persist(ctx, func() error {
+			open, err := e.Questions(ctx, &durable.QuestionFilter{WorkflowID: run.WorkflowID})
+			if err != nil || len(open) == 0 {
+				return errors.Join(err, errors.New("no question is open"))
+			}
+			return b.ask.Answer(ctx, e, open[0].ID, true, &durable.AnswerOptions{ID: "yes"})
+		})
+	}()
+	harm(s)
+	var got string
+	if err := persist(ctx, func() error {
+		var err error
+		got, err = b.flow.Result(ctx, run)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-told; err != nil {
+			t.Errorf("the update or the answer: %v", err)
+		}
+	}
+	effects, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if paid := strings.Count(string(effects), "pay\n"); paid > 1 || paid == 0 && !strings.Contains(got, "unknown") {
+		t.Errorf("paid %d times, and got %q:\n%s", paid, got, effects)
+	}
+	return got
+}
+
+// persist tries again what a worker or a server that dies may fail.
+func persist(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		var over *durable.RunError
+		if err == nil || errors.As(err, &over) || errors.Is(err, durable.ErrFinished) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
