@@ -28,6 +28,11 @@ func (h *shared) Do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 	if err := h.host.CheckRequest(req); err != nil {
 		return durable.ErrorReply(req.Ref, err), nil
 	}
+	var p patient
+	if req.Op != durable.OpResult && req.Op != durable.OpStream { // which wait for as long as they may
+		p.until = time.Now().Add(absence)
+		ctx = context.WithValue(ctx, patientKey{}, &p)
+	}
 	rep, err := h.do(ctx, req)
 	// Requests carry their ids, so that they may be sent again.
 	for wait, end := 20*time.Millisecond, time.Now().Add(patience); err != nil && passing(err) && ctx.Err() == nil && time.Now().Before(end); wait = min(2*wait, time.Second) {
@@ -42,6 +47,9 @@ func (h *shared) Do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 		}
 		rep, err = h.do(ctx, req)
 	}
+	if s := p.lost.Load(); s != nil && err != nil {
+		return nil, fmt.Errorf("%s: %w", req.Op, s)
+	}
 	if err != nil {
 		return h.explain(ctx, req, err)
 	}
@@ -49,7 +57,7 @@ func (h *shared) Do(ctx context.Context, req *durable.Request) (*durable.Reply, 
 }
 
 // patience is how long a request is tried again while the cluster is busy or
-// can't be reached.
+// slow.
 const patience = 30 * time.Second
 
 // passing reports whether an error of the cluster may pass by itself.
@@ -143,6 +151,8 @@ func (h *shared) explain(ctx context.Context, req *durable.Request, err error) (
 		return notFound(req.Ref), nil
 	case errors.As(err, &space):
 		return nil, fmt.Errorf("%s: namespace %q is not on this cluster: %w", req.Op, h.space, err)
+	case refused(err):
+		return nil, fmt.Errorf("%s: %w", req.Op, h.unwelcome(err))
 	case missing(err):
 		return h.gone(ctx, req), nil
 	case errors.Is(err, durable.ErrNotFound), errors.Is(err, durable.ErrUnsupported), errors.Is(err, durable.ErrTooLarge):

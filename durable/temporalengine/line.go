@@ -18,6 +18,19 @@ import (
 // caller's time is up, and then says only that.
 type line struct{ down atomic.Pointer[silence] }
 
+// patient is an operation that waits for a server that is away, until it does
+// no more.
+type patient struct {
+	until time.Time
+	lost  atomic.Pointer[silence]
+}
+
+type patientKey struct{}
+
+// absence is how long an operation waits for a server that can't be reached,
+// which a restart takes. The SDK would for a minute.
+const absence = 3 * time.Second
+
 // silence is what is known of a server that does not answer.
 type silence struct {
 	since  time.Time
@@ -40,6 +53,10 @@ func (l *line) watch(ctx context.Context, method string, req, reply any, cc *grp
 			now.since = was.since
 		}
 		l.down.Store(now)
+		if p, _ := ctx.Value(patientKey{}).(*patient); p != nil && time.Now().After(p.until) {
+			p.lost.Store(now)
+			return status.Error(codes.FailedPrecondition, err.Error()) // which the SDK does not try again
+		}
 	}
 	if strings.HasSuffix(method, "/RecordActivityTaskHeartbeat") && (status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded) {
 		// The SDK would cancel the step. One that is at work goes on; whether
@@ -55,5 +72,9 @@ func (l *line) explain(op string, err error) error {
 	if s == nil || err == nil {
 		return err
 	}
-	return fmt.Errorf("%s: the Temporal server at %s does not answer since %s: %w (%v)", op, s.target, s.since.Format(time.TimeOnly), err, s.last)
+	return fmt.Errorf("%s: %w (%w)", op, s, err)
+}
+
+func (s *silence) Error() string {
+	return fmt.Sprintf("the Temporal server at %s does not answer since %s: %v", s.target, s.since.Format(time.TimeOnly), s.last)
 }

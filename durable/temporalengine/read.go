@@ -518,6 +518,9 @@ func (h *shared) checkNamespace(ctx context.Context) error {
 	if errors.As(err, &none) || missing(err) {
 		return fmt.Errorf("namespace %q is not there: create it, or name another one: %w", h.space, err)
 	}
+	if refused(err) {
+		return h.unwelcome(err)
+	}
 	return err
 }
 

@@ -25,12 +25,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/mcpagent/mcpagent/durable"
 )
@@ -191,7 +194,12 @@ func (h *shared) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := client.DialContext(ctx, o)
-	if err != nil {
+	switch {
+	case refused(err):
+		return fmt.Errorf("connect to Temporal at %s: %w", o.HostPort, h.unwelcome(err))
+	case err != nil && strings.Contains(err.Error(), "authentication handshake failed"):
+		return fmt.Errorf("connect to Temporal at %s: %w: check the certificates, and whether the server speaks TLS (Options.TLS, temporal.tls)", o.HostPort, err)
+	case err != nil:
 		return fmt.Errorf("connect to Temporal at %s: %w: is it running, and is this its address? (a development server: go -C temporalserver run ./cmd/temporalserver)", o.HostPort, err)
 	}
 	h.client, h.own = c, true
@@ -201,6 +209,26 @@ func (h *shared) connect(ctx context.Context) error {
 	}
 	h.limits(ctx)
 	return nil
+}
+
+// refused reports whether the cluster does not let this program in.
+func refused(err error) bool {
+	var denied *serviceerror.PermissionDenied
+	return errors.As(err, &denied) || status.Code(err) == codes.Unauthenticated
+}
+
+// unwelcome says of such an error what was refused, and what mends it.
+func (h *shared) unwelcome(err error) error {
+	with, mend := "without credentials", "set an API key (Options.APIKey, temporal.api_key) or a certificate (Options.TLS, temporal.tls)"
+	switch {
+	case h.opts.APIKey != "":
+		with, mend = "with this API key", "is it a key of this cluster, still valid, and allowed on the namespace? (Options.APIKey, temporal.api_key)"
+	case h.opts.TLS != nil && (len(h.opts.TLS.Certificates) > 0 || h.opts.TLS.GetClientCertificate != nil):
+		with, mend = "with this certificate", "is it one that the namespace trusts? (Options.TLS, temporal.tls)"
+	case h.opts.Client != nil:
+		with, mend = "with the credentials of Options.Client", "make the client with others"
+	}
+	return fmt.Errorf("namespace %q is refused %s: %w: %s", h.space, with, err, mend)
 }
 
 type metadata map[string]string
