@@ -23,6 +23,7 @@ it.
     people, timers, signals; ordinary Go functions whose progress is durable.
     Its engines keep it in memory, in one SQLite file, or on a Temporal cluster.
   - [github.com/mcpagent/mcpagent/agent]: agents, their loop and their tools.
+  - [github.com/mcpagent/mcpagent/pattern]: agents composed.
   - [github.com/mcpagent/mcpagent/llm]: models without a vendor; the providers
     are below it.
   - [github.com/mcpagent/mcpagent/mcphost]: the client's side of the Model

@@ -2,9 +2,9 @@
 // drafts are judged and written again. It answers, or is an MCP server with one
 // tool.
 //
+//	go run ./examples/report -model script:examples/report/script.yaml "Why do cats purr?"   # no model, no key
 //	go run ./examples/report "Why do cats purr?"
 //	go run ./examples/report                       # serves MCP over standard input and output
-//	go run ./examples/report -model script:examples/report/script.yaml "Why do cats purr?"
 package main
 
 import (
@@ -36,7 +36,10 @@ func main() {
 	if question == "" {
 		srv := app.Server(nil)
 		srv.Add(report, nil)
-		log.Fatal(srv.ServeStdio(ctx))
+		if err := srv.ServeStdio(ctx); err != nil {
+			log.Fatal(err)
+		}
+		return
 	}
 	res, err := app.Run(ctx, report, question)
 	if err != nil {

@@ -35,3 +35,12 @@ func TestOnEveryEngine(t *testing.T) {
 		})
 	}
 }
+
+// TestAServerEndsWithItsClient, and that is no failure.
+func TestAServerEndsWithItsClient(t *testing.T) {
+	t.Parallel()
+	out, errs := exampletest.Run(t, "-config", exampletest.Config(t, "execution_engine: memory"), "-model", "script:script.yaml")
+	if out != "" || strings.Contains(errs, "nil") {
+		t.Errorf("it says %q, and %q", out, errs)
+	}
+}
