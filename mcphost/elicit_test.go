@@ -3,6 +3,7 @@ package mcphost_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -10,10 +11,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/localengine"
+	"github.com/mcpagent/mcpagent/durable/temporalengine"
+	"github.com/mcpagent/mcpagent/internal/temporaltest"
 	"github.com/mcpagent/mcpagent/mcphost"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -234,15 +238,33 @@ func TestElicitationOfACancelledRun(t *testing.T) {
 // the program, with another host.
 func TestElicitationAcrossARestart(t *testing.T) {
 	t.Parallel()
+	logs := durable.Options{Logger: slog.New(slog.DiscardHandler)}
+	t.Run("local", func(t *testing.T) {
+		t.Parallel()
+		acrossARestart(t, func(t *testing.T, file string, defs ...durable.Definer) (*durable.Engine, error) {
+			return localengine.Open(t.Context(), file, &localengine.Options{Engine: logs}, defs...)
+		})
+	})
+	t.Run("temporal", func(t *testing.T) {
+		t.Parallel()
+		addr := temporaltest.New(t, nil).Addr()
+		acrossARestart(t, func(t *testing.T, file string, defs ...durable.Definer) (*durable.Engine, error) {
+			return temporalengine.Open(t.Context(), &temporalengine.Options{Engine: logs, HostPort: addr, TaskQueue: filepath.Base(filepath.Dir(filepath.Dir(file)))}, defs...)
+		})
+	})
+}
+
+func acrossARestart(t *testing.T, engine func(t *testing.T, file string, defs ...durable.Definer) (*durable.Engine, error)) {
 	for _, c := range []struct {
-		name, revision string
-		repeat         bool
-		want           string
-		calls          int64
+		name, revision  string
+		restart, repeat bool
+		want            string
+		calls           int64
 	}{
-		{"modern", "2026-07-28", false, "booked for Ann", 1},
-		{"legacy", "2025-11-25", false, "outcome unknown", 1},
-		{"legacy, repeatable", "2025-11-25", true, "booked for Ann", 2},
+		{"modern", "2026-07-28", true, false, "booked for Ann", 1},
+		{"legacy", "2025-11-25", true, false, "outcome unknown", 1},
+		{"legacy, repeatable", "2025-11-25", true, true, "booked for Ann", 2},
+		{"legacy, without a restart", "2025-11-25", false, false, "booked for Ann", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -251,7 +273,7 @@ func TestElicitationAcrossARestart(t *testing.T) {
 			start := func() (*durable.Engine, *durable.Workflow[struct{}, string], func()) {
 				h := mcphost.New(&mcphost.Options{Servers: map[string]mcphost.Server{"desk": reach(t, desk(&calls), "inside", c.revision)}, Logger: slog.New(slog.DiscardHandler)})
 				wf := booking(&mcphost.CallOptions{Repeat: c.repeat})
-				eng, err := localengine.Open(t.Context(), file, &localengine.Options{Engine: durable.Options{Logger: slog.New(slog.DiscardHandler)}}, h, wf)
+				eng, err := engine(t, file, h, wf)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -270,9 +292,10 @@ func TestElicitationAcrossARestart(t *testing.T) {
 				t.Fatal(err)
 			}
 			q := question(t, eng)
-			stop()
-
-			eng, wf, stop = start()
+			if c.restart {
+				stop()
+				eng, wf, stop = start()
+			}
 			defer stop()
 			again := question(t, eng)
 			if again.ID != q.ID {
@@ -288,6 +311,44 @@ func TestElicitationAcrossARestart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestElicitationAfterALongTime answers a question in a program that is started
+// 54 minutes after the one that asked has ended, in virtual time.
+func TestElicitationAfterALongTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		file := filepath.Join(t.TempDir(), "runs.db")
+		wf := booking(nil)
+		open := func() (*durable.Engine, *mcphost.Host) {
+			h := mcphost.New(&mcphost.Options{Servers: map[string]mcphost.Server{"desk": reach(t, desk(&calls), "inside", "2026-07-28")}, Logger: slog.New(slog.DiscardHandler)})
+			eng, err := localengine.Open(t.Context(), file, &localengine.Options{Engine: durable.Options{Logger: slog.New(slog.DiscardHandler)}}, h, wf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return eng, h
+		}
+		closeBoth := func(eng *durable.Engine, h *mcphost.Host) {
+			if err := errors.Join(eng.Close(context.Background()), h.Close(context.Background())); err != nil {
+				t.Error(err)
+			}
+		}
+		eng, h := open()
+		run, err := wf.Start(t.Context(), eng, struct{}{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		question(t, eng)
+		closeBoth(eng, h)
+		time.Sleep(54 * time.Minute)
+		eng, h = open()
+		defer func() { closeBoth(eng, h) }()
+		answer(t, eng, question(t, eng), `{"guest":"Ann"}`)
+		if got, err := wf.Result(t.Context(), eng.Run(run.WorkflowID, run.RunID)); err != nil || got != "booked for Ann" || calls.Load() != 1 {
+			t.Errorf("%q, %v, %d calls", got, err, calls.Load())
+		}
+	})
 }
 
 // TestElicitationsOfSeveralCalls come from calls that are under way at once:
