@@ -137,11 +137,11 @@ func (m *model) tools(q *query, r *llm.Request) error {
 		tools, choice = used(r.Messages), llm.ToolNone
 	}
 	for _, t := range tools {
-		schema, err := m.provider.schemas.Tool(t.Schema)
-		if err != nil {
-			return m.Refuse("the schema of tool %s: %v", t.Name, err)
+		schema := m.provider.schemas.Tool(t.Schema)
+		if schema.Err != nil {
+			return m.Refuse("the schema of tool %s: %v", t.Name, schema.Err)
 		}
-		out := &sdk.ToolParam{Name: t.Name, InputSchema: param.Override[sdk.ToolInputSchemaParam](schema)}
+		out := &sdk.ToolParam{Name: t.Name, InputSchema: param.Override[sdk.ToolInputSchemaParam](schema.Schema)}
 		if t.Description != "" {
 			out.Description = sdk.String(t.Description)
 		} else if t.Title != "" {
@@ -198,9 +198,9 @@ func (m *model) schema(q *query, r *llm.Request) error {
 			return nil
 		}
 	}
-	schema, err := m.provider.schemas.Tool(r.Schema.Schema)
-	if err != nil {
-		return m.Refuse("the schema of the answer: %v", err)
+	schema := m.provider.schemas.Tool(r.Schema.Schema)
+	if schema.Err != nil {
+		return m.Refuse("the schema of the answer: %v", schema.Err)
 	}
 	q.answer = r.Schema.Name
 	if q.answer == "" {
@@ -211,7 +211,7 @@ func (m *model) schema(q *query, r *llm.Request) error {
 	}
 	q.Tools = append(q.Tools, sdk.ToolUnionParam{OfTool: &sdk.ToolParam{
 		Name: q.answer, Description: sdk.String("Give your final answer by calling this, once, and say nothing else."),
-		InputSchema: param.Override[sdk.ToolInputSchemaParam](schema),
+		InputSchema: param.Override[sdk.ToolInputSchemaParam](schema.Schema),
 	}})
 	switch forced := q.Thinking.OfEnabled == nil && q.Thinking.OfAdaptive == nil; {
 	case !forced: // the API has no forced calls after thinking

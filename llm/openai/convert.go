@@ -116,15 +116,11 @@ func (m *model) tools(out *sdk.ChatCompletionNewParams, r *llm.Request) error {
 	}
 	out.Tools = make([]sdk.ChatCompletionToolUnionParam, len(r.Tools))
 	for i, t := range r.Tools {
-		schema, err := m.provider.schemas.Tool(t.Schema)
-		if err != nil {
-			return m.Refuse("the schema of tool %s: %v", t.Name, err)
+		schema := m.provider.schemas.Tool(t.Schema)
+		if schema.Err != nil {
+			return m.Refuse("the schema of tool %s: %v", t.Name, schema.Err)
 		}
-		parameters, err := wire.Fields(schema)
-		if err != nil {
-			return m.Refuse("the schema of tool %s: %v", t.Name, err)
-		}
-		f := shared.FunctionDefinitionParam{Name: t.Name, Parameters: parameters}
+		f := shared.FunctionDefinitionParam{Name: t.Name, Parameters: schema.Fields}
 		if t.Description != "" {
 			f.Description = sdk.String(t.Description)
 		} else if t.Title != "" {

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	sdk "github.com/openai/openai-go/v3"
@@ -71,7 +72,11 @@ func (a *answer) add(c sdk.ChatCompletionChunk, yield func(llm.Delta) bool) bool
 		return false
 	}
 	for _, t := range d.ToolCalls {
-		begun := a.call(&a.order, int(t.Index), t.ID, t.Function.Name, t.Function.Arguments, extraOf(t.RawJSON()))
+		var extra map[string]json.RawMessage
+		if len(t.JSON.ExtraFields) > 0 {
+			extra = extraOf(t.RawJSON())
+		}
+		begun := a.call(&a.order, int(t.Index), t.ID, t.Function.Name, t.Function.Arguments, extra)
 		if begun != nil && !yield(llm.Delta{Call: &llm.ToolCall{ID: begun.id, Name: begun.name}}) {
 			return false
 		}

@@ -373,6 +373,7 @@ type Cache struct {
 // Made is what came of a schema.
 type Made struct {
 	Schema json.RawMessage
+	Fields map[string]any // its members; not to be changed
 	Strict bool
 	Err    error
 }
@@ -394,12 +395,13 @@ func (c *Cache) Of(kind string, schema json.RawMessage, f func(json.RawMessage) 
 }
 
 // Tool is [ToolSchema], kept.
-func (c *Cache) Tool(schema json.RawMessage) (json.RawMessage, error) {
-	m := c.Of("tool:", schema, func(s json.RawMessage) Made {
-		out, err := ToolSchema(s)
-		return Made{Schema: out, Err: err}
+func (c *Cache) Tool(schema json.RawMessage) Made {
+	return c.Of("tool:", schema, func(s json.RawMessage) (m Made) {
+		if m.Schema, m.Err = ToolSchema(s); m.Err == nil {
+			m.Fields, m.Err = Fields(m.Schema)
+		}
+		return m
 	})
-	return m.Schema, m.Err
 }
 
 // Answer is [Strict], kept.
