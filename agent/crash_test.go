@@ -1,0 +1,414 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpagent/mcpagent/agent"
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/durabletest"
+	"github.com/mcpagent/mcpagent/llm"
+	"github.com/mcpagent/mcpagent/llm/llmtest"
+)
+
+var turns = flag.Int("turns", 3, "turns of the agent that is killed at every commit")
+
+var seeds = flag.Uint64("seeds", 200, "random scripts of a model")
+
+// outside is what survives the death of the process: what tools did, and what
+// was asked.
+type outside struct {
+	mu    sync.Mutex
+	did   map[string]int // by tool and arguments
+	keys  map[string]string
+	asked map[string]bool // turns of the model
+	twice []string
+}
+
+func (o *outside) do(ctx context.Context, what string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.did[what]++
+	if i, ok := durable.StepInfoOf(ctx); ok {
+		if had := o.keys[what]; had != "" && had != i.Key {
+			o.twice = append(o.twice, what+" has two effect keys")
+		}
+		o.keys[what] = i.Key
+	}
+	return "did " + what
+}
+
+// TestAnAgentIsKilledAtEveryCommit lets the process die wherever it can in the
+// life of an agent with parallel tools, also while it recovers. For more:
+//
+//	go test ./agent -run Killed -turns 10 -timeout 1h
+func TestAnAgentIsKilledAtEveryCommit(t *testing.T) {
+	t.Parallel()
+	rep := durabletest.Sweep(t, func() *durabletest.World {
+		o := &outside{did: map[string]int{}, keys: map[string]string{}, asked: map[string]bool{}}
+		w := &durabletest.World{}
+		type arg struct {
+			N int `json:"n"`
+		}
+		tool := func(name string, opts *agent.FuncOptions) *agent.Tool {
+			return agent.Func(name, "", func(ctx context.Context, a arg) (string, error) {
+				w.Point("before " + name)
+				s := o.do(ctx, fmt.Sprint(name, " ", a.N))
+				w.Point("after " + name)
+				return s, nil
+			}, opts)
+		}
+		a := agent.New("worker", agent.Config{Instruction: "Work.", Tools: []*agent.Tool{
+			tool("write", nil), tool("read", &agent.FuncOptions{ReadOnly: true}),
+		}})
+		// The model counts its turns by the conversation, and notes which answer
+		// the run has heard of: who asks for it again would pay for it again.
+		script := llmtest.New(llmtest.Answer{Always: true, Func: func(_ context.Context, r *llm.Request) (*llm.Response, error) {
+			w.Point("model")
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			n := 0
+			for _, m := range r.Messages {
+				if m.Role == llm.RoleModel {
+					n++
+				}
+			}
+			if o.asked[fmt.Sprint("turn ", n+1)] {
+				o.twice = append(o.twice, fmt.Sprintf("turn %d is asked for after turn %d", n, n+1))
+			}
+			o.asked[fmt.Sprint("turn ", n)] = true
+			if n == *turns-1 {
+				return reply(llm.Part{Text: "done"}), nil
+			}
+			var parts []llm.Part
+			for i, name := range []string{"write", "read", "write"} {
+				c := call(fmt.Sprint("c", n, "_", i), name, fmt.Sprintf(`{"n":%d}`, 10*n+i))
+				parts = append(parts, llm.Part{Call: &c})
+			}
+			return reply(parts...), nil
+		}})
+		w.Defs = durable.Set{a, agent.Models{script}}
+		w.Drive = func(ctx context.Context, e *durable.Engine) (string, error) {
+			run, err := agent.Start(ctx, e, a, &durable.StartOptions{ID: "work"}, "Go.")
+			if err != nil {
+				return "", err
+			}
+			res, err := agent.ResultOf(ctx, run)
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprint(res.Text(), " ", res.Turns, " ", res.Calls), nil
+		}
+		w.Check = func(t *testing.T, result string, died bool) {
+			sound(t, script)
+			if want := fmt.Sprint("done ", *turns, " ", 3*(*turns-1)); result != want {
+				t.Errorf("result %q, want %q", result, want)
+			}
+			for what, n := range o.did {
+				if strings.HasPrefix(what, "write") && n > 1 {
+					t.Errorf("%s: done %d times", what, n)
+				}
+			}
+			if !died && len(o.did) != 3*(*turns-1) {
+				t.Errorf("an undisturbed life did %d things", len(o.did))
+			}
+			if o.twice != nil {
+				t.Error(strings.Join(o.twice, "\n"))
+			}
+			// A death costs one answer at most, that which was under way.
+			if n := len(script.Requests()); n > *turns+3 {
+				t.Errorf("%d requests for %d turns", n, *turns)
+			}
+		}
+		return w
+	})
+	t.Logf("%d turns: %d points, %d commits, %d lives, %d deaths", *turns, rep.Points, rep.Commits, rep.Lives, rep.Deaths)
+}
+
+// TestEveryCallHasOneResult plays random models against random tools, people
+// and cancels: whatever happens, each request is one that a provider takes. For
+// more: -seeds 10000.
+func TestEveryCallHasOneResult(t *testing.T) {
+	t.Parallel()
+	kinds := []string{"ok", "fails", "panics", "lost", "asked", "denied", "slow", "child", "missing", "bad", "misfit"}
+	for seed := range *seeds {
+		r := rand.New(rand.NewPCG(seed, 1))
+		plan := make([][]string, 1+r.IntN(6))
+		for i := range plan {
+			for range 1 + r.IntN(4) {
+				plan[i] = append(plan[i], kinds[r.IntN(len(kinds))])
+			}
+		}
+		approvals := make([]int, 24)
+		for i := range approvals {
+			approvals[i] = r.IntN(4)
+		}
+		budget := []agent.Budget{{}, {Turns: 3}, {Calls: 4}}[r.IntN(3)]
+		cancelAfter := []time.Duration{0, 0, time.Minute, 90 * time.Minute}[r.IntN(4)]
+		awake := -r.IntN(2)
+		synctest.Test(t, func(t *testing.T) {
+			if err := chaos(t, plan, approvals, budget, cancelAfter, awake); err != nil {
+				t.Errorf("seed %d: %v\ncalls %v, budget %+v, cancel after %v, awake %d: %v", seed, err, plan, budget, cancelAfter, awake, approvals)
+			}
+		})
+	}
+}
+
+func chaos(t *testing.T, plan [][]string, approvals []int, budget agent.Budget, cancelAfter time.Duration, awake int) error {
+	type arg struct {
+		N int `json:"n"`
+	}
+	child := durable.NewWorkflow("child", func(ctx context.Context, a arg) (string, error) {
+		return "slept", durable.Sleep(ctx, time.Hour)
+	}, nil)
+	fn := func(name string, f func(ctx context.Context) (string, error), o *agent.FuncOptions) *agent.Tool {
+		return agent.Func(name, "", func(ctx context.Context, _ arg) (string, error) { return f(ctx) }, o)
+	}
+	a := agent.New("chaos", agent.Config{Budget: budget, Policy: agent.Policy{{Tool: "denied", Do: agent.Deny}}, Tools: []*agent.Tool{
+		fn("ok", func(context.Context) (string, error) { return "fine", nil }, nil),
+		fn("fails", func(context.Context) (string, error) { return "", errors.New("no") }, nil),
+		fn("panics", func(context.Context) (string, error) { panic("ouch") }, nil),
+		fn("lost", func(context.Context) (string, error) { return "", durable.OutcomeUnknown(errors.New("gone")) }, nil),
+		fn("asked", func(context.Context) (string, error) { return "fine", nil }, &agent.FuncOptions{Destructive: true}),
+		fn("denied", func(context.Context) (string, error) { return "", errors.New("it was called") }, nil),
+		fn("slow", func(ctx context.Context) (string, error) {
+			select {
+			case <-time.After(time.Hour):
+				return "late", nil
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}, &agent.FuncOptions{Idempotent: true}),
+		agent.Workflow(child, nil),
+	}})
+	var answers []llmtest.Answer
+	for i, names := range plan {
+		var as []llm.ToolCall
+		for j, name := range names {
+			c := llm.ToolCall{Name: name, Args: json.RawMessage(fmt.Sprintf(`{"n":%d}`, 10*i+j))}
+			switch name {
+			case "bad":
+				c.Name, c.Args, c.Bad = "ok", json.RawMessage(`"{"`), "not JSON"
+			case "misfit":
+				c.Name, c.Args = "ok", json.RawMessage(fmt.Sprintf(`{"m":%d}`, 10*i+j))
+			}
+			as = append(as, c)
+		}
+		answers = append(answers, llmtest.Answer{Calls: as})
+	}
+	script := llmtest.New(append(answers, llmtest.Answer{Always: true, Text: "done"})...)
+	e, err := durable.NewMemory(context.Background(), &durable.Options{Logger: quiet, MaxAwake: awake}, a, agent.Models{script})
+	if err != nil {
+		return err
+	}
+	w := &world{t: t, script: script, eng: e, ctx: t.Context()}
+	run := w.start(a, "Go.")
+	ended := make(chan error, 1)
+	go func() { _, err := agent.ResultOf(w.ctx, run); ended <- err }()
+	began, n := time.Now(), 0
+	for done := false; !done; {
+		select {
+		case err = <-ended:
+			done = true
+		case <-time.After(time.Second):
+			qs, qerr := e.Questions(w.ctx, nil)
+			if qerr != nil {
+				return qerr
+			}
+			for _, q := range qs {
+				n++
+				switch approvals[n%len(approvals)] {
+				case 0:
+					w.answer(q, agent.Approval{Approve: true})
+				case 1:
+					w.answer(q, agent.Approval{})
+				case 2:
+					w.answer(q, agent.Approval{Approve: true, Args: json.RawMessage(`{"x":1}`)})
+				}
+			}
+			if cancelAfter > 0 && time.Since(began) > cancelAfter {
+				if cerr := run.Cancel(w.ctx, "enough"); cerr != nil && !errors.Is(cerr, durable.ErrFinished) {
+					return cerr
+				}
+			}
+			time.Sleep(time.Minute)
+		}
+	}
+	cancelled := errors.Is(err, context.Canceled)
+	if err != nil && !errors.Is(err, agent.ErrMistakes) && !(cancelled && cancelAfter > 0) {
+		return err
+	}
+	if err == nil {
+		last := script.Requests()[len(script.Requests())-1]
+		for _, m := range last.Messages {
+			for _, p := range m.Parts {
+				if p.Result != nil && p.Result.Name == "denied" && strings.Contains(p.Result.Text(), "it was called") {
+					return errors.New("a denied tool was called")
+				}
+			}
+		}
+	}
+	return errors.Join(script.Problems(), e.Close(context.Background()))
+}
+
+// TestAFunctionWhoseProcessDies runs at most once; the model hears that nobody
+// knows what came of it.
+func TestAFunctionWhoseProcessDies(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]*agent.FuncOptions{"at most once": nil, "idempotent": {Idempotent: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				runs, store := 0, durabletest.NewSurvivor()
+				began, dead := make(chan struct{}), make(chan struct{})
+				a := agent.New("payer", agent.Config{Tools: []*agent.Tool{agent.Func("pay", "", func(ctx context.Context, _ struct{}) (string, error) {
+					if runs++; runs == 1 {
+						close(began)
+						<-dead
+					}
+					return "paid", nil
+				}, o)}})
+				script := llmtest.New(llmtest.Call("pay", ""), echo)
+				var killed bool
+				var mu sync.Mutex
+				ctx, cancel := context.WithCancel(t.Context())
+				e, err := store.Open(ctx, &durable.Options{Logger: quiet, MaxDeaths: -1}, func(string) bool { mu.Lock(); defer mu.Unlock(); return killed }, a, agent.Models{script})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := agent.Start(ctx, e, a, &durable.StartOptions{ID: "pay"}, "Pay."); err != nil {
+					t.Fatal(err)
+				}
+				<-began
+				mu.Lock()
+				killed = true
+				mu.Unlock()
+				cancel()
+				close(dead)
+				_ = e.Close(context.Background()) // its process is dead
+				e, err = store.Open(t.Context(), &durable.Options{Logger: quiet, MaxDeaths: -1}, nil, a, agent.Models{script})
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := agent.ResultOf(t.Context(), e.Run("pay", ""))
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, n := "outcome unknown: pay was called and no result came back. It may have taken effect: verify before repeating it.", 1
+				if o != nil {
+					want, n = "false paid", 2
+				}
+				if !strings.Contains(res.Text(), want) || runs != n {
+					t.Errorf("%d runs: %s", runs, res.Text())
+				}
+				if err := e.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+				sound(t, script)
+			})
+		})
+	}
+}
+
+// TestAnApprovalOutlivesItsProcess asks in one process, and is answered in
+// another, days later.
+func TestAnApprovalOutlivesItsProcess(t *testing.T) {
+	t.Parallel()
+	removed := 0
+	a := agent.New("remover", agent.Config{Tools: []*agent.Tool{sum, agent.Func("remove", "", func(_ context.Context, f file) (string, error) {
+		removed++
+		return "removed " + f.Path, nil
+	}, &agent.FuncOptions{Destructive: true})}})
+	script := llmtest.New(llmtest.Calls("sum", `{"a":1,"b":1}`, "remove", `{"path":"a"}`), llmtest.Fail(llm.RateLimit, time.Hour), echo)
+	path := filepath.Join(t.TempDir(), "a.db")
+	open := func() *durable.Engine {
+		e, err := local(t, path, a, agent.Models{script})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	e := open()
+	w := &world{t: t, script: script, eng: e, ctx: t.Context()}
+	var question string
+	for run := w.start(a, "Remove it."); question == ""; {
+		d, err := run.Describe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(d.Questions) > 0 {
+			question = d.Questions[0].ID
+		}
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e = open()
+	defer func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	qs, err := e.Questions(t.Context(), nil)
+	if err != nil || len(qs) != 1 || qs[0].ID != question || removed != 0 {
+		t.Fatalf("%d removed; questions %+v, %v", removed, qs, err)
+	}
+	w.eng = e
+	w.answer(qs[0], agent.Approval{Approve: true})
+	run := e.Run(qs[0].WorkflowID, qs[0].RunID)
+	for removed == 0 || len(script.Requests()) < 2 {
+		if _, err := run.Describe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sound(t, script)
+	if len(script.Requests()) != 2 || removed != 1 {
+		t.Errorf("%d requests, %d removed", len(script.Requests()), removed)
+	}
+}
+
+// TestABusyProviderIsLeftAloneThroughARestart waits once, for as long as the
+// provider said, though the process that heard it is gone.
+func TestABusyProviderIsLeftAloneThroughARestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := agent.New("adder", agent.Config{})
+		script := llmtest.New(llmtest.Fail(llm.RateLimit, time.Hour), llmtest.Say("two"))
+		store, began := durabletest.NewSurvivor(), time.Now()
+		open := func() *durable.Engine {
+			e, err := store.Open(t.Context(), &durable.Options{Logger: quiet}, nil, a, agent.Models{script})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}
+		e := open()
+		if _, err := agent.Start(t.Context(), e, a, &durable.StartOptions{ID: "busy"}, "Add."); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if err := e.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Minute)
+		e = open()
+		res, err := agent.ResultOf(t.Context(), e.Run("busy", ""))
+		took := time.Since(began)
+		if err != nil || res.Text() != "two" || len(script.Requests()) != 2 || took < time.Hour || took > time.Hour+5*time.Second {
+			t.Errorf("%d requests in %v: %+v, %v", len(script.Requests()), took, res, err)
+		}
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
