@@ -61,6 +61,10 @@ const (
 	defaultTurns = 50
 	// maxRepairs is how often an answer of the wrong form is sent back.
 	maxRepairs = 2
+	// maxChanged is how often a call of a model is made again because deploys
+	// changed what it refers to. Code that says something else whenever it is
+	// replayed does not come to an end otherwise.
+	maxChanged = 3
 	// maxMistakes is after how many turns in a row with nothing but calls that
 	// could not be made the agent gives up.
 	maxMistakes = 5

@@ -241,7 +241,7 @@ func (t *talk) think(ctx context.Context, last bool) (*llm.Response, error) {
 	t.res.Turns++
 	_, model, _ := strings.Cut(t.model, ":")
 	in := callIn{Model: model, Frame: t.framed, Talk: talk, Agent: t.a.name, Turn: t.turns, ID: t.id}
-	for {
+	for changed := 0; ; {
 		if err := t.tell(ctx, &Event{Kind: EventTurn}); err != nil {
 			return nil, err
 		}
@@ -254,6 +254,10 @@ func (t *talk) think(ctx context.Context, last bool) (*llm.Response, error) {
 				}
 			}
 			return res, t.tell(ctx, &Event{Kind: EventAnswer, Tokens: res.Usage.Input + res.Usage.Output, Stop: string(res.Stop)})
+		}
+		if errors.Is(err, errChanged) && changed < maxChanged {
+			changed++
+			continue
 		}
 		again, rerr := t.mend(ctx, err)
 		if rerr != nil {

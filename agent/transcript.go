@@ -137,13 +137,26 @@ func read[T any](ctx context.Context, l *library, digest string) (*T, int, error
 	}
 	b, err := durable.GetBlob(ctx, digest)
 	if err != nil {
-		return nil, 0, fmt.Errorf("agent: read a part of the conversation: %w", err)
+		return nil, 0, missing(err)
 	}
 	v := new(T)
 	if err := json.Unmarshal(b, v); err != nil {
 		return nil, 0, durable.Permanent(fmt.Errorf("agent: a part of the conversation is not what it should be: %w", err))
 	}
 	return v, len(b), nil
+}
+
+// errChanged is a call whose conversation the run's code does not make any
+// more: it was deployed anew with another instruction, or other prompts, while
+// the call was under way. The run makes it again, with what it says now.
+var errChanged = durable.NewErrorType("ConversationChanged")
+
+// missing is the failure to read what a run lends.
+func missing(err error) error {
+	if errors.Is(err, durable.ErrNotFound) {
+		return durable.Permanent(errChanged.New("the run's code does not say any more what this call of a model refers to"))
+	}
+	return fmt.Errorf("agent: read a part of the conversation: %w", err)
 }
 
 // spine is a conversation up to a link, as a worker remembers it. Its messages
@@ -162,7 +175,7 @@ func (l *library) conversation(ctx context.Context, head string) ([]llm.Message,
 		}
 		b, err := durable.GetBlob(ctx, at)
 		if err != nil {
-			return nil, fmt.Errorf("agent: read a part of the conversation: %w", err)
+			return nil, missing(err)
 		}
 		k := &link{}
 		if err := json.Unmarshal(b, k); err != nil {
