@@ -2,10 +2,12 @@ package pattern
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
 	"github.com/mcpagent/mcpagent/agent"
+	"github.com/mcpagent/mcpagent/llm"
 )
 
 // Rating is how good an answer is.
@@ -58,8 +60,8 @@ type EvaluatorConfig struct {
 
 // Verdict is what a judge says about a draft.
 type Verdict struct {
-	Rating   Rating `json:"rating" jsonschema:"POOR, FAIR, GOOD or EXCELLENT"`
-	Feedback string `json:"feedback" jsonschema:"what to change, concretely; empty if nothing"`
+	Rating   Rating `json:"rating"`
+	Feedback string `json:"feedback"` // what to change; empty if nothing
 }
 
 // NewEvaluatorOptimizer makes an EvaluatorOptimizer.
@@ -135,9 +137,22 @@ func (e *EvaluatorOptimizer) judge(ctx context.Context, in *agent.Input, draft *
 	section(&text, "request", "", question(in))
 	section(&text, "draft", "", draft.Text())
 	text.WriteString("\nJudge the draft.")
-	v, res, err := agent.ObjectOf[Verdict](ctx, e.eval, say(text.String()))
-	if err == nil && v.Rating.rank() == 0 {
-		err = fmt.Errorf("%s: %w: the rating %q is none of POOR, FAIR, GOOD, EXCELLENT", e.eval.Card().Name, agent.ErrAnswer, v.Rating)
+	ask := say(text.String())
+	ask.Schema = &llm.Schema{Name: "verdict", Schema: verdict}
+	var v Verdict
+	res, err := e.eval.Run(ctx, ask)
+	if err != nil {
+		return v, nil, err
 	}
-	return v, res, err
+	if err := json.Unmarshal([]byte(res.Text()), &v); err != nil {
+		return v, nil, fmt.Errorf("%s: %w: %w", e.eval.Card().Name, agent.ErrAnswer, err)
+	}
+	if v.Rating.rank() == 0 {
+		return v, nil, fmt.Errorf("%s: %w: the rating %q is none of POOR, FAIR, GOOD, EXCELLENT", e.eval.Card().Name, agent.ErrAnswer, v.Rating)
+	}
+	return v, res, nil
 }
+
+// verdict is the schema of a [Verdict]: the ratings are no others, so that an
+// agent that judges has another one sent back.
+var verdict = json.RawMessage(`{"type":"object","properties":{"rating":{"type":"string","enum":["POOR","FAIR","GOOD","EXCELLENT"]},"feedback":{"type":"string","description":"what to change, concretely; empty if nothing"}},"required":["rating","feedback"],"additionalProperties":false}`)
