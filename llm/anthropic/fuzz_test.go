@@ -20,6 +20,7 @@ func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 func FuzzAnswer(f *testing.F) {
 	f.Add(whole, false)
 	f.Add(hello, false)
+	f.Add("null", false)
 	f.Add(`{"content":[{"type":"web_search_tool_result","content":[]},{"type":"tool_use","id":"","name":"","input":1}],"stop_reason":"pause_turn"}`, false)
 	f.Add(events(
 		`{"type":"message_start","message":{"id":"msg_1","usage":{"input_tokens":5}}}`,

@@ -41,6 +41,9 @@ func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error)
 	if err != nil {
 		return nil, m.failure(ctx, raw, err)
 	}
+	if msg == nil { // the body was null
+		return nil, m.Malformed("the answer is none", "null")
+	}
 	a := answer{id: msg.ID, model: string(msg.Model), stop: msg.StopReason, refusal: msg.StopDetails.Explanation}
 	a.count(msg.Usage)
 	for _, c := range msg.Content {

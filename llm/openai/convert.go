@@ -307,6 +307,9 @@ func (m *model) assistant(i int, msg llm.Message) (*sdk.ChatCompletionAssistantM
 
 // response is a whole answer.
 func (m *model) response(r *llm.Request, c *sdk.ChatCompletion) (*llm.Response, error) {
+	if c == nil { // the body was null
+		return nil, m.Malformed("the answer is none", "null")
+	}
 	if len(c.Choices) == 0 {
 		return nil, m.Malformed("the answer has no choices", c.RawJSON())
 	}

@@ -17,6 +17,7 @@ import (
 func FuzzAnswer(f *testing.F) {
 	f.Add(whole, false)
 	f.Add(hello, false)
+	f.Add("null", false)
 	f.Add(`{"error":"x"}`, false)
 	f.Add("data: {\"id\":\"c1\",\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\"H\",\"content\":\"x\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":3,\"id\":\"\",\"function\":{\"name\":\"t\",\"arguments\":\"{\"},\"extra\":1}]},\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n", true)
 	f.Add("data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":-1,\"function\":{\"name\":\"a b\"}}]},\"finish_reason\":\"x\"}],\"usage\":{\"total_tokens\":-1}}\n\n", true)
