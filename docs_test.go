@@ -11,6 +11,7 @@ import (
 	"github.com/mcpagent/mcpagent"
 	"github.com/mcpagent/mcpagent/agent"
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/anthropic"
 	"github.com/mcpagent/mcpagent/llm/llmtest"
 )
@@ -62,6 +63,22 @@ func watch(ctx context.Context, app *mcpagent.App) error {
 			fmt.Println()
 		case agent.EventCall:
 			fmt.Println("calls", ev.Call.Name)
+		}
+	}
+	return nil
+}
+
+func goOn(ctx context.Context, app *mcpagent.App) error {
+	open, err := app.Engine().Questions(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, q := range open {
+		fmt.Println(q.WorkflowID, q.Text)
+		if q.Kind == "repair" { // the key is mended
+			if err := agent.Repairs.Answer(ctx, app.Engine(), q.ID, agent.Repair{}, nil); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -134,6 +151,31 @@ func TestAnAgentAsksAPerson(t *testing.T) {
 		t.Fatal(err)
 	}
 	if res, err := agent.ResultOf(ctx, run); err != nil || res.Text() != "Hello, Ada." {
+		t.Errorf("got %v, %v", res, err)
+	}
+}
+
+// TestARunGoesOnWhenTheKeyIsMended as docs/quickstart.md shows.
+func TestARunGoesOnWhenTheKeyIsMended(t *testing.T) {
+	t.Parallel()
+	app := open(t, "local", llmtest.New(llmtest.Fail(llm.Auth, 0), llmtest.Say("It is noon.")), teller)
+	run, err := app.Start(t.Context(), teller, nil, "What time is it?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		d, err := run.Describe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(d.Questions) > 0 || d.State != durable.Running {
+			break
+		}
+	}
+	if err := goOn(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := agent.ResultOf(t.Context(), run); err != nil || res.Text() != "It is noon." {
 		t.Errorf("got %v, %v", res, err)
 	}
 }

@@ -186,7 +186,11 @@ func (a *App) remind(ctx context.Context, run *durable.Run) (stop func()) {
 			for _, w := range d.Waiting {
 				if f := w.Failure; f != nil && !told[w.Call+" "+f.Message] {
 					told[w.Call+" "+f.Message] = true
-					a.log.Warn("a run tries again", "run", run.WorkflowID, "step", w.Name, "attempt", w.Attempt, "due", w.Due, "error", f.Message)
+					attrs := []any{"run", run.WorkflowID, "step", w.Name, "attempt", w.Attempt, "error", f.Message}
+					if !w.Due.IsZero() {
+						attrs = append(attrs, "due", w.Due)
+					}
+					a.log.Warn("a run tries again", attrs...)
 				}
 			}
 			if p := d.Problem; p != nil && !told["problem "+p.Text] {
