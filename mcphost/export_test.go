@@ -1,7 +1,10 @@
 package mcphost
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"log/slog"
 
 	"github.com/mcpagent/mcpagent/internal/toolset"
 )
@@ -10,3 +13,25 @@ import (
 func (h *Host) CallStep(ctx context.Context, in toolset.CallIn) (toolset.CallOut, error) {
 	return h.call(ctx, in)
 }
+
+// ReadAll reads what a server writes, as the connection does, and gives the
+// number of messages and the error at the end.
+func ReadAll(in io.Reader, limit int) (int, error) {
+	c := &stdioConn{t: &stdio{limit: limit, log: slog.New(slog.DiscardHandler), hide: &hider{}}, in: bufio.NewReaderSize(in, 16)}
+	n := 0
+	for {
+		line, err := c.line()
+		if err != nil {
+			return n, err
+		}
+		c.parse(context.Background(), line)
+		n += len(c.queue)
+		c.queue = nil
+	}
+}
+
+// What names are made and matched with.
+var (
+	ExposedName = exposedName
+	Glob        = glob
+)
