@@ -132,6 +132,33 @@ func TestLongAnswersAreStreamed(t *testing.T) {
 	}
 }
 
+// TestHalfAnswers end where a proxy closed the stream in good order.
+func TestHalfAnswers(t *testing.T) {
+	t.Parallel()
+	start := `{"type":"message_start","message":{"id":"msg_1","usage":{"input_tokens":5}}}`
+	for name, c := range map[string]struct {
+		body string
+		want llm.Class
+	}{
+		"nothing":     {"event: ping\ndata: {}\n\n", llm.Network},
+		"a beginning": {events(start), llm.Network},
+		"a text":      {events(start, `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"x"}}`), llm.Network},
+		"a gap":       {events(start, `{"type":"content_block_start","index":3,"content_block":{"type":"text","text":"x"}}`), llm.Malformed},
+		"no block":    {events(start, `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}`), llm.Malformed},
+	} {
+		var err error
+		for d, e := range open(t, &endpoint{body: c.body}, "").Stream(t.Context(), question) {
+			if err = e; d.Response != nil {
+				t.Errorf("%s is given as a whole answer", name)
+			}
+		}
+		var le *llm.Error
+		if !errors.As(err, &le) || le.Class != c.want {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+	}
+}
+
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	e := &endpoint{body: `{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"stop_reason":"refusal","stop_details":{"type":"refusal","category":"cyber","explanation":"I won't."},"usage":{"input_tokens":5,"output_tokens":7}}`}

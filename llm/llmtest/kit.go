@@ -201,7 +201,8 @@ func tools(t *testing.T, open func(*testing.T, *Script) llm.Model) {
 }
 
 func badArguments(t *testing.T, open func(*testing.T, *Script) llm.Model) {
-	m := open(t, New(Calls("read_file", `{"path": "oops`, "read_file", `[1]`), Say("Sorry.")))
+	s := New(Calls("read_file", `{"path": "oops`, "read_file", `[1]`), Say("Sorry."))
+	m := open(t, s)
 	r := user("Go.")
 	r.Tools = []llm.Tool{{Name: "read_file"}}
 	var res *llm.Response
@@ -222,6 +223,13 @@ func badArguments(t *testing.T, open func(*testing.T, *Script) llm.Model) {
 	r.Messages = append(r.Messages, res.Message, tools)
 	if res, _ := both(t, m, r); res.Message.Text() != "Sorry." {
 		t.Errorf("the answer is %s", dump(res))
+	}
+	got := s.Requests()
+	for i, c := range got[len(got)-1].Messages[1].Calls() {
+		// As it was written, or within an object where the protocol wants one.
+		if c.Bad != "" && string(c.Args) != string(calls[i].Args) || c.Bad == "" && !strings.Contains(string(c.Args), string(calls[i].Args)) {
+			t.Errorf("the model sees %s again, and wrote %s", c.Args, calls[i].Args)
+		}
 	}
 }
 
