@@ -126,8 +126,18 @@ func (r *run) sideEffect(fn func() (json.RawMessage, error)) (json.RawMessage, e
 	type recorded struct {
 		Value   []byte           `json:"value,omitempty"` // as stored
 		Refused *journal.Failure `json:"refused,omitempty"`
+		Panic   *string          `json:"panic,omitempty"`
 	}
-	b := c.Record(func() []byte {
+	var died any
+	b := c.Record(func() (out []byte) {
+		// A panic is the code's own, which may recover it. That it came is
+		// recorded, so that it comes again in a replay.
+		defer func() {
+			if died = recover(); died != nil {
+				text := fmt.Sprint(died)
+				out = jsonOf(recorded{Panic: &text})
+			}
+		}()
 		raw, err := run()
 		if err != nil {
 			return jsonOf(recorded{Refused: toFailure(toError(err))})
@@ -142,6 +152,10 @@ func (r *run) sideEffect(fn func() (json.RawMessage, error)) (json.RawMessage, e
 	switch err := json.Unmarshal(b, &rec); {
 	case err != nil:
 		return nil, fmt.Errorf("durable.SideEffect: what was recorded is damaged: %s", glance(b))
+	case died != nil:
+		panic(died)
+	case rec.Panic != nil:
+		panic(*rec.Panic)
 	case rec.Refused != nil:
 		return nil, fromFailure(rec.Refused)
 	}

@@ -136,7 +136,7 @@ func TestEngine(t *testing.T, e Engine) {
 
 // Real time is full of delays that are nobody's fault. A scenario that fails
 // is played again with longer hours and less company, and its last play counts.
-var rounds = []struct{ atOnce, hours int }{{24, 1}, {6, 4}, {2, 15}}
+var rounds = []struct{ atOnce, hours int }{{24, 1}, {6, 3}, {2, 6}}
 
 // queue plays scenarios of an engine whose time is real: many at once, because
 // they wait more than they work.
@@ -237,7 +237,7 @@ func play(e Engine, m Mode, s Scenario, place, bubble string, shared *worker) (o
 	}
 	wait := time.Duration(left) * env.hour
 	if e.Hour > 0 {
-		wait = min(wait, 2*time.Minute) // a scenario that hangs does so in each round
+		wait = min(wait, 90*time.Second+60*env.hour) // a scenario that hangs does so in each round
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()

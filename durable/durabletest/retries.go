@@ -351,9 +351,10 @@ var retries = []Scenario{
 		},
 	},
 	{
-		Name: "steps/queue-timeout",
-		Row:  "Not started",
-		Rule: "A call that gets no place within QueueTimeout was never started, and says so.",
+		Name:  "steps/queue-timeout",
+		Needs: []Ability{OnePlace},
+		Row:   "Not started",
+		Rule:  "A call that gets no place within QueueTimeout was never started, and says so.",
 		New: func(env *Env) *Play {
 			long := durable.NewStep("long", func(ctx context.Context, _ none) (string, error) {
 				env.Note("long")

@@ -44,6 +44,8 @@ const (
 	Stacks Ability = "stacks"
 	// BothSides is that a mismatch tells also what the code does.
 	BothSides Ability = "both sides"
+	// OnePlace is that Options.MaxSteps bounds the steps of all runs together.
+	OnePlace Ability = "one place"
 	// Poison is that a step which ends its process again and again is kept from
 	// that.
 	Poison Ability = "poison"

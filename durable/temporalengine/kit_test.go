@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,8 +85,10 @@ const addressEnv = "TEMPORALENGINE_TEST_ADDRESS"
 // apartEngine is two workers in another process, which keep no run in memory
 // and so take turns in replaying each task, and clients in this one.
 func apartEngine() durabletest.Engine {
+	apart := maps.Clone(lacks)
+	apart[durabletest.OnePlace] = "each of two workers has places of its own"
 	return durabletest.Engine{
-		Name: "temporal-2-uncached", Hour: hour, AtOnce: 12, Modes: []string{"awake"}, Lacks: lacks,
+		Name: "temporal-2-uncached", Hour: hour, AtOnce: 12, Modes: []string{"awake"}, Lacks: apart,
 		Open: func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error) {
 			opts, err := kitOptions(ctx, os.Getenv(addressEnv), place, o)
 			if err != nil {
