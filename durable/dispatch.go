@@ -183,12 +183,14 @@ func (ex *executor) attempt(e *entry, oc *openCall, fn stepFn, a *attempt) task 
 	}
 	id, spec := oc.call.ID, oc.spec
 	ex.atWork.Add(1)
+	ex.working.Store(a, oc.call.Name)
 	a.info.Started, a.info.Trace = time.Now(), e.cfg.Trace
 	row := e.rowNow()
 	e.observe(row, Observation{Kind: "step.started", At: a.info.Started, Name: oc.call.Name, Call: id, Attempt: a.info.Attempt, Took: a.queued})
 	return a.run(a.place(ex.propagate(ex.life, e.cfg, headersOf(oc.call, e.cfg))), fn, in, spec.within(time.UnixMicro(oc.at), a.info.Started), func(out json.RawMessage, err error) task {
 		defer ex.steps.Done()
 		ex.atWork.Add(-1)
+		ex.working.Delete(a)
 		<-ex.slots
 		if err == nil {
 			if err = ex.checkSize(len(out), "the result of step", oc.call.Name); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,7 @@ type executor struct {
 	limit    int                         // of one value, on a cluster; 0: the options' own
 	remedy   string                      // more of it
 	atWork   atomic.Int64
+	working  sync.Map // *attempt at work → name of its step
 	queued   atomic.Int64
 	paused   atomic.Int64
 	pool     sync.WaitGroup // goroutines that loops and steps run on
@@ -227,10 +229,10 @@ func (ex *executor) Close(ctx context.Context) error {
 	defer ex.cut()
 	var problems []string
 	if !waitFor(ctx, ex.steps.Wait) {
-		problems = append(problems, fmt.Sprintf("%d steps did not stop; their attempts are lost", ex.atWork.Load()))
-	}
-	if !waitFor(ctx, ex.loops.Wait) {
-		problems = append(problems, "code of a run did not come back")
+		var names []string
+		ex.working.Range(func(_, name any) bool { names = append(names, name.(string)); return true })
+		slices.Sort(names)
+		problems = append(problems, fmt.Sprintf("%d steps did not stop (%s); their attempts are lost", len(names), strings.Join(slices.Compact(names), ", ")))
 	}
 	// Coroutines end in no time. Where the steps took all the time there was,
 	// they get a moment of their own: one that is left would be there for ever.
@@ -239,6 +241,9 @@ func (ex *executor) Close(ctx context.Context) error {
 		var cancel context.CancelFunc
 		moment, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
+	}
+	if !waitFor(moment, ex.loops.Wait) {
+		problems = append(problems, "code of a run did not come back")
 	}
 	for {
 		ex.mu.Lock()
