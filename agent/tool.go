@@ -88,13 +88,27 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 		schema, t.err = resolve(t.spec.Schema)
 	}
 	t.bind = func(agent string) bound {
-		step := durable.NewStep(agent+"."+name, func(ctx context.Context, c *llm.ToolCall) (called, error) {
-			return perform(ctx, c, schema, fn)
+		step := durable.NewStep(agent+"."+name, func(ctx context.Context, in funcIn) (called, error) {
+			if in.Lent != "" {
+				var err error
+				if in.Args, err = durable.GetBlob(ctx, in.Lent); err != nil {
+					return called{}, err
+				}
+			}
+			return perform(ctx, &in.ToolCall, schema, fn)
 		}, &opts)
 		return bound{
 			define: step,
 			call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
-				out, err := step.Do(ctx, c)
+				in := funcIn{ToolCall: *c}
+				if len(c.Args) > maxArgs {
+					var err error
+					if in.Lent, err = durable.LendBlob(ctx, c.Args); err != nil {
+						return called{}, err
+					}
+					in.Args = nil
+				}
+				out, err := step.Do(ctx, in)
 				if err != nil {
 					return outcome(ctx, c, err)
 				}
@@ -104,6 +118,16 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 	}
 	return t
 }
+
+// funcIn is a call as it crosses into a function's step. Long arguments are in
+// the model's answer already, and are not recorded a second time.
+type funcIn struct {
+	llm.ToolCall
+	Lent string `json:"lent,omitempty"` // digest of Args
+}
+
+// maxArgs is how long the arguments are that cross as they are.
+const maxArgs = 512
 
 func newTool[In any](name, description string) *Tool {
 	t := &Tool{spec: llm.Tool{Name: name, Description: description}}
