@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -50,8 +48,11 @@ type Cluster interface {
 	Handles(update string)
 	// Tree hands a pause or a resume on to the children.
 	Tree(req *Request)
-	// PutBlob and GetBlob keep content beyond the run; they may fail with
-	// [ErrUnsupported].
+	HostedBlobs
+}
+
+// HostedBlobs keep content beyond a run; they may fail with [ErrUnsupported].
+type HostedBlobs interface {
 	PutBlob(digest string, stored []byte) error
 	GetBlob(digest string) ([]byte, error)
 }
@@ -303,28 +304,31 @@ func (h *Hosted) MayUpdate(id, name string, payload journal.Payload) *Reply {
 		if e.ex.pastReply(e.row, id) != nil {
 			return nil
 		}
-		rep, _ := settle(refOf(e.row), finishedError(e.row))
-		return rep
+		return settled(refOf(e.row), finishedError(e.row))
 	}
 	if len(e.row.Paused) > 0 {
-		rep, _ := settle(refOf(e.row), e.standstill())
-		return rep
+		return settled(refOf(e.row), e.standstill())
 	}
 	r, p := e.wake()
 	if p != nil {
-		return ErrorReply(refOf(e.row), &BlockedError{WorkflowID: e.row.WorkflowID, RunID: e.row.RunID, Problem: *p})
+		return settled(refOf(e.row), &BlockedError{WorkflowID: e.row.WorkflowID, RunID: e.row.RunID, Problem: *p})
 	}
 	if r.replies[id] != nil || r.handling[id] {
 		return nil
 	}
 	if err := e.mayUpdate(r, &journal.Event{Kind: journal.Asked, ID: id, Name: name, Payload: payload}); err != nil {
-		rep, err := settle(refOf(e.row), err)
-		if err != nil {
-			return ErrorReply(refOf(e.row), err)
-		}
-		return rep
+		return settled(refOf(e.row), err)
 	}
 	return nil
+}
+
+// settled is settle for those who have no other way to be told.
+func settled(ref Ref, err error) *Reply {
+	rep, err := settle(ref, err)
+	if err != nil {
+		return ErrorReply(ref, err)
+	}
+	return rep
 }
 
 // Update gives the run an update that may be taken. done is called with the
@@ -409,102 +413,19 @@ type (
 	StoredFailure = journal.Failure
 )
 
-// carryForm is what continue-as-new carries over beside the input, and what
-// a fork is made from.
-type carryForm struct {
-	Config runConfig       `json:"config"`
-	Scope  string          `json:"scope,omitempty"`
-	Owner  string          `json:"owner,omitempty"`
-	Status json.RawMessage `json:"status,omitempty"`
-	Tags   json.RawMessage `json:"tags,omitempty"`
-	Memo   json.RawMessage `json:"memo,omitempty"`
-	Ends   int64           `json:"ends,omitempty"` // the deadline of the chain
-	More   *storedRow      `json:"more,omitempty"` // events after the start
-	Seed   *storedRow      `json:"seed,omitempty"`
+// Cancel asks the run's code to stop, and lifts a pause.
+func (h *Hosted) Cancel(by, reason string) {
+	h.take(&incoming{ctl: func(e *entry) { _ = e.cancel(&Request{Actor: Actor{Name: by}, Reason: reason}, "") }})
 }
 
-// storedRow is a journal row on its way.
-type storedRow struct {
-	Head json.RawMessage `json:"head"`
-	Data []byte          `json:"data,omitempty"`
-}
+// Trace is the traceparent that the run was started with.
+func (h *Hosted) Trace() string { return h.e.cfg.Trace }
 
-func carried(kind string, e *journal.Entry) (*storedRow, error) {
-	jr, err := journal.Encode(1, kind, e)
-	if err != nil {
-		return nil, err
-	}
-	return &storedRow{jr.Head, jr.Data}, nil
-}
-
-// Carry is what a run that was continued hands over, with the input of the
-// next one.
-func (h *Hosted) Carry() (input journal.Payload, carry []byte, err error) {
-	next := h.next
-	if next == nil {
-		return nil, nil, fmt.Errorf("run %v was not continued", refOf(h.e.row))
-	}
-	row := next.next
-	e, err := journal.Decode(next.write.Row)
-	if err != nil {
-		return nil, nil, err
-	}
-	f := carryForm{Config: *configOf(row), Scope: row.Scope, Owner: row.Owner, Status: row.Status, Tags: row.Tags, Memo: row.Memo, Ends: row.Deadline}
-	more := &journal.Entry{At: e.At, Events: append(e.Events[1:], h.left...)}
-	if len(more.Events) > 0 {
-		if f.More, err = carried(journal.KindEvent, more); err != nil {
-			return nil, nil, err
-		}
-	}
-	carry, err = json.Marshal(f)
-	return e.Events[0].Payload, carry, err
-}
-
-// Forked is a fork of a run that a cluster is to start.
-type Forked struct {
-	WorkflowID string          `json:"workflow_id"`
-	Workflow   string          `json:"workflow"`
-	Input      journal.Payload `json:"input"`
-	Meta       StartMeta       `json:"meta"`
-	Carry      json.RawMessage `json:"carry"`
-}
-
-// forked is the answer of a run on a cluster to who wants to fork it.
-func forked(next *journal.Run, cfg runConfig, seed, first *journal.Entry) (*Reply, error) {
-	f := &Forked{WorkflowID: next.WorkflowID, Workflow: next.Name, Input: first.Events[0].Payload}
-	f.Meta = StartMeta{Owner: next.Owner, Digest: next.Digest, Key: next.Key, Memo: next.Memo, Timeout: time.Duration(cfg.Timeout) * time.Microsecond}
-	if len(next.Tags) > 0 {
-		_ = json.Unmarshal(next.Tags, &f.Meta.Tags)
-	}
-	c := carryForm{Config: cfg, Scope: next.Scope, Owner: next.Owner, Tags: next.Tags, Memo: next.Memo, Ends: next.Deadline}
-	var err error
-	if c.Seed, err = carried(journal.KindSeed, seed); err != nil {
-		return nil, err
-	}
-	if more := (&journal.Entry{At: first.At, Events: first.Events[1:]}); len(more.Events) > 0 {
-		if c.More, err = carried(journal.KindEvent, more); err != nil {
-			return nil, err
-		}
-	}
-	f.Carry = jsonOf(c)
-	return &Reply{Data: jsonOf(f)}, nil
-}
-
-// open applies what was carried over to the beginning of a run.
-func (f *carryForm) open(row *journal.Run, cfg *runConfig, first *journal.Entry, w *journal.Write) error {
-	*cfg = f.Config
-	row.Scope, row.Owner, row.Status, row.Tags, row.Memo, row.Deadline = f.Scope, f.Owner, f.Status, f.Tags, f.Memo, f.Ends
-	if f.More != nil {
-		e, err := journal.Decode(&journal.Row{ID: 1, Run: row.RID, Kind: journal.KindEvent, Head: f.More.Head, Data: f.More.Data})
-		if err != nil {
-			return err
-		}
-		first.Events = append(first.Events, e.Events...)
-	}
-	if f.Seed != nil {
-		w.Before = []*journal.Row{{Run: row.RID, Kind: journal.KindSeed, Head: f.Seed.Head, Data: f.Seed.Data}}
-	}
-	return nil
+// ChildMeta is what is said with the start of a child.
+func (h *Hosted) ChildMeta(c *HostedCall, parent Ref) StartMeta {
+	in, _ := h.ex.unseal(c.Payload)
+	return StartMeta{Owner: h.e.row.Owner, Trace: c.Trace, Headers: c.Headers, Tags: c.Child.Tags, Digest: startDigest(c.Name, in),
+		Secret: callbackSecret(h.e.cfg.Secret, "child/"+c.Call.ID), Scope: c.Key, Parent: &parent, Timeout: c.Child.Timeout}
 }
 
 // --- what the executor asks of its host
@@ -593,168 +514,3 @@ func (r *run) refusal(kind string, check func() error) error {
 	_ = json.Unmarshal(c.Record(func() []byte { return jsonOf(toFailure(toError(no))) }), &f)
 	return fromFailure(&f)
 }
-
-// --- for the client side of a cluster's engine
-
-// Accepts refuses a message that a workflow does not declare; nil where it is
-// declared, or where this program does not define the workflow.
-func (h *Host) Accepts(workflow string, kind Kind, name string, ref Ref) *Reply {
-	return h.proto.accepts(&journal.Run{Name: workflow}, kind, name, ref)
-}
-
-// Starting is a start that was looked at.
-type Starting struct {
-	ID     string
-	Input  json.RawMessage
-	Meta   StartMeta
-	Signal *SignalWithStart // with an id
-}
-
-// CheckStart refuses a start that no engine would take, and says how another
-// one is carried out.
-func (h *Host) CheckStart(req *Request) (*Starting, *Reply) {
-	s, no := h.proto.checkStart(req)
-	if no != nil {
-		return nil, no
-	}
-	return &Starting{ID: s.id, Input: s.input, Signal: s.signal, Meta: StartMeta{
-		Owner: s.owner, By: s.by, Trace: s.cfg.Trace, Headers: s.cfg.Headers, Tags: s.tags, Memo: s.memo,
-		Digest: startDigest(s.name, s.input), Key: s.key, Secret: newUUID(), Timeout: time.Duration(s.timeout) * time.Microsecond}}, nil
-}
-
-// Seal gives the stored form of a value.
-func (h *Host) Seal(b json.RawMessage) (journal.Payload, error) { return h.proto.seal(b) }
-
-// Unseal is the reverse of Seal.
-func (h *Host) Unseal(p journal.Payload) (json.RawMessage, error) { return h.proto.unseal(p) }
-
-// CheckRequest refuses what is too large.
-func (h *Host) CheckRequest(req *Request) error { return h.proto.checkRequest(req) }
-
-// Refuse makes the reply for an operation that ends in a sentinel error.
-func Refuse(sentinel error, ref Ref, format string, args ...any) *Reply {
-	return refuse(sentinel, ref, format, args...)
-}
-
-// EndedReply is the reply for a run that ended otherwise than with a result.
-func EndedReply(ref Ref, s State, f *journal.Failure) *Reply {
-	e := &RunError{WorkflowID: ref.WorkflowID, RunID: ref.RunID, State: s, Err: fromFailure(f)}
-	return &Reply{Err: &ReplyError{Code: "ended", Message: e.Error(), Ref: ref, State: s, Failure: e.Err}}
-}
-
-// ChildFailure is the failure of a call whose child ended otherwise than with
-// a result.
-func ChildFailure(ref Ref, s State, f *journal.Failure) *journal.Failure {
-	return runFailure(&journal.Run{WorkflowID: ref.WorkflowID, RunID: ref.RunID, State: string(s), Failure: f})
-}
-
-// FailureOf makes the stored form of an error, and ErrorOf an error of that.
-func FailureOf(err error) *journal.Failure { return toFailure(toError(err)) }
-
-// ErrorOf is the reverse of FailureOf.
-func ErrorOf(f *journal.Failure) *Error { return fromFailure(f) }
-
-// Cancel asks the run's code to stop, and lifts a pause.
-func (h *Hosted) Cancel(by, reason string) {
-	h.take(&incoming{ctl: func(e *entry) { _ = e.cancel(&Request{Actor: Actor{Name: by}, Reason: reason}, "") }})
-}
-
-// The operations that an engine of a cluster has to know.
-const (
-	OpStart, OpSignal, OpQuery, OpUpdate, OpCancel, OpTerminate = opStart, opSignal, opQuery, opUpdate, opCancel, opTerminate
-	OpPause, OpResume, OpAnswer, OpComplete, OpPutBlob          = opPause, opResume, opAnswer, opComplete, opPutBlob
-	OpReset, OpFork, OpResult, OpDescribe, OpList, OpHistory    = opReset, opFork, opResult, opDescribe, opList, opHistory
-	OpStream, OpQuestions, OpGetBlob, OpExport                  = opStream, opQuestions, opGetBlob, opExport
-	OpSchedule, OpUnschedule, OpTrigger, OpHoldSchedule         = opSchedule, opUnschedule, opTrigger, opHoldSchedule
-	OpSchedules                                                 = opSchedules
-)
-
-// Queries are the queries that a workflow accepts, by name.
-func (h *Host) Queries(workflow string) (names []string) {
-	if def := h.proto.defs.wfs[workflow]; def != nil {
-		for k := range def.accepts {
-			if k.kind == KindQuery {
-				names = append(names, k.name)
-			}
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// Queue is the one that a workflow is executed from; empty: the engine's own.
-func (h *Host) Queue(workflow string) string {
-	if def := h.proto.defs.wfs[workflow]; def != nil {
-		return def.opts.Queue
-	}
-	return ""
-}
-
-// Trace is the traceparent that the run was started with.
-func (h *Hosted) Trace() string { return h.e.cfg.Trace }
-
-// ChildMeta is what is said with the start of a child.
-func (h *Hosted) ChildMeta(c *HostedCall, parent Ref) StartMeta {
-	in, _ := h.ex.unseal(c.Payload)
-	return StartMeta{Owner: h.e.row.Owner, Trace: c.Trace, Headers: c.Headers, Tags: c.Child.Tags, Digest: startDigest(c.Name, in),
-		Secret: callbackSecret(h.e.cfg.Secret, "child/"+c.Call.ID), Scope: c.Key, Parent: &parent, Timeout: c.Child.Timeout}
-}
-
-// ReplyErr is the error that a reply stands for, nil if it is none.
-func ReplyErr(rep *Reply) error { return rep.err() }
-
-// BlobDigest is what content is stored under.
-func BlobDigest(data []byte) string { return blobDigest(data) }
-
-// RunOf is the run id in the id of a question or in the token of a callback.
-func RunOf(id string) (string, bool) {
-	runID, _, ok := strings.Cut(id, "/")
-	return runID, ok && runID != ""
-}
-
-// TerminatedFailure is the failure of a run that was terminated.
-func TerminatedFailure(reason string) *journal.Failure {
-	return &journal.Failure{Type: "terminated", Message: reason}
-}
-
-// OpenJSON reads a stored value inside a record.
-func OpenJSON(c Codec, v json.RawMessage) (json.RawMessage, error) { return openJSON(c, v) }
-
-// SortQuestions puts the oldest first.
-func SortQuestions(qs []*QuestionInfo) {
-	slices.SortStableFunc(qs, func(a, b *QuestionInfo) int { return a.Created.Compare(b.Created) })
-}
-
-// CheckSchedule refuses a schedule that no engine would take.
-func (h *Host) CheckSchedule(req *Request) *Reply {
-	if req.Schedule == nil {
-		return refuse(ErrBadInput, Ref{}, "schedule %q: it has no definition", req.Name)
-	}
-	return h.proto.checkSchedule(req)
-}
-
-// SealJSON makes the stored form of a value inside a record.
-func SealJSON(c Codec, v json.RawMessage) (json.RawMessage, error) {
-	if c == nil || v == nil {
-		return v, nil
-	}
-	b, err := c.Encode(v)
-	if err != nil {
-		return nil, err
-	}
-	return jsonOf(b), nil
-}
-
-// SortSchedules puts them into the order of their ids.
-func SortSchedules(ss []*ScheduleInfo) {
-	slices.SortFunc(ss, func(a, b *ScheduleInfo) int { return strings.Compare(a.ID, b.ID) })
-}
-
-// AtMostOnce reads it from the recorded options of a step's call.
-func AtMostOnce(options json.RawMessage) bool {
-	var s stepSpec
-	return json.Unmarshal(options, &s) == nil && s.AtMostOnce
-}
-
-// StuckStacks are the stacks of workflow code that does not block in durable.
-func StuckStacks() string { return stuckStacks() }

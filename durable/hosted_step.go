@@ -24,10 +24,7 @@ type HostedStep struct {
 	Beat      func(json.RawMessage) // passes details on
 	Stop      <-chan struct{}       // closed when the worker ends
 	Cancelled func() bool           // whether the run asked the step to stop
-	Blobs     interface {           // content beyond the run
-		PutBlob(digest string, stored []byte) error
-		GetBlob(digest string) ([]byte, error)
-	}
+	Blobs     HostedBlobs           // content beyond the run
 }
 
 // Verdict is what became of an attempt.
@@ -165,10 +162,7 @@ func NotStarted(why string) *journal.Failure {
 type stepStore struct {
 	journal.Store // nil: nothing else is asked of it
 	info          *StepInfo
-	blobs         interface {
-		PutBlob(digest string, stored []byte) error
-		GetBlob(digest string) ([]byte, error)
-	}
+	blobs         HostedBlobs
 }
 
 func (s *stepStore) Find(string, string) (*journal.Run, error) {
