@@ -142,13 +142,18 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 		d.Deadline = timeOf(x)
 	}
 	if d.State.Done() {
-		if ev, err := h.closing(ctx, ref, 5*time.Second); err == nil && ev != nil {
-			_, payload, f := ending(ev)
-			d.Next = cmp.Or(nextRun(ev), info.GetWorkflowExtendedInfo().GetResetRunId())
-			d.Failure = durable.ErrorOf(f)
-			if plain, err := h.plain(payload); err == nil {
-				d.Result = plain
-			}
+		ev, err := h.closing(ctx, ref, 5*time.Second)
+		if err == nil && ev == nil {
+			err = serviceerror.NewDeadlineExceeded("the cluster did not tell how the run ended") // it is asked again
+		}
+		if err != nil {
+			return nil, err
+		}
+		_, payload, f := ending(ev)
+		d.Next = cmp.Or(nextRun(ev), info.GetWorkflowExtendedInfo().GetResetRunId())
+		d.Failure = durable.ErrorOf(f)
+		if plain, err := h.plain(payload); err == nil {
+			d.Result = plain
 		}
 	}
 	if d.Problem == nil {
