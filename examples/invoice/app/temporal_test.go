@@ -73,8 +73,8 @@ func TestTemporalSurvivesKills(t *testing.T) {
 	}
 	for _, ids := range []map[string]any{paying, waiting} {
 		s.awaitThrough(t, ids, "PAID")
-		// A worker whose answer was lost with the server knows of the end before
-		// the cluster does.
+		// Under load the status was seen to be PAID while the cluster still had
+		// the run as running: docs/temporal.md, "What it cannot do".
 		var out map[string]any
 		if err := eventually(t.Context(), func() (done bool, err error) {
 			out, err = s.call(t.Context(), "workflows-get_status", ids)
