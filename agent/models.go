@@ -19,8 +19,8 @@ import (
 // Models are the providers that a program links. Given to Open, they bind the
 // steps that call models: "llm.<provider>.call" for each. Agents hold names.
 //
-// The first one answers agents that name no model, unless Default says
-// otherwise.
+// The first one that has what it needs ([llm.Ready]) answers agents that name no
+// model, unless Default says otherwise.
 type Models []llm.Provider
 
 // Define implements [durable.Definer].
@@ -130,7 +130,7 @@ func (m *models) resolve(name string) (string, error) {
 		if len(m.set.Providers) == 0 {
 			return "", fmt.Errorf("agent: %w: the program lists no provider; add one to agent.Models, anthropic.New(nil) say", ErrNoModel)
 		}
-		name = m.set.Providers[0].Provider()
+		name = m.ready()
 	}
 	p, model, _ := strings.Cut(name, ":")
 	if m.by[p] == nil {
@@ -138,6 +138,16 @@ func (m *models) resolve(name string) (string, error) {
 			ErrNoModel, name, p, quotedList(slices.Sorted(maps.Keys(m.by))), p)
 	}
 	return p + ":" + model, nil
+}
+
+// ready is the first provider that says nothing of what it lacks.
+func (m *models) ready() string {
+	for _, p := range m.set.Providers {
+		if r, ok := p.(llm.Ready); !ok || r.Ready() == nil {
+			return p.Provider()
+		}
+	}
+	return m.set.Providers[0].Provider()
 }
 
 func quotedList(names []string) string {

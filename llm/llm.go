@@ -46,6 +46,14 @@ type Configured interface {
 	Section() any
 }
 
+// Ready is a [Provider] that can tell, without a call, why none would succeed:
+// that it has no key, say.
+type Ready interface {
+	Provider
+	// Ready is nil if nothing is known to be missing.
+	Ready() error
+}
+
 // Model is one language model. It is safe for concurrent use.
 type Model interface {
 	// Name is the provider's name for it, without the provider.

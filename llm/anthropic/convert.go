@@ -36,9 +36,8 @@ type query struct {
 }
 
 func (m *model) query(r *llm.Request) (*query, error) {
-	s := m.settings
-	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
-		return nil, m.Error(llm.Auth, "there is no key: write anthropic.api_key into the secrets file, or set ANTHROPIC_API_KEY")
+	if err := m.provider.Ready(); err != nil {
+		return nil, err
 	}
 	if err := m.Validate(r); err != nil {
 		return nil, err

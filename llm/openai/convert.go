@@ -27,8 +27,8 @@ var taken = []string{"model", "messages", "stream", "stream_options", "n", "tool
 // params are a request in the protocol's form.
 func (m *model) params(r *llm.Request) (*sdk.ChatCompletionNewParams, error) {
 	s := m.settings
-	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
-		return nil, m.Error(llm.Auth, "there is no key: write "+m.Provider+".api_key into the secrets file, or set OPENAI_API_KEY")
+	if err := m.provider.Ready(); err != nil {
+		return nil, err
 	}
 	if err := m.Validate(r); err != nil {
 		return nil, err

@@ -152,6 +152,19 @@ func (p *Provider) Provider() string { return p.name }
 // Section is a pointer to its section of the configuration.
 func (p *Provider) Section() any { return &p.section }
 
+// Ready implements [llm.Ready]: OpenAI's own endpoints need a key.
+func (p *Provider) Ready() error {
+	p.once.Do(p.resolve)
+	s := &p.settings
+	if s.err != nil {
+		return s.err
+	}
+	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
+		return &llm.Error{Provider: p.name, Model: s.model, Class: llm.Auth, Message: "there is no key: write " + p.name + ".api_key into the secrets file, or set OPENAI_API_KEY"}
+	}
+	return nil
+}
+
 // Model gives a model; without a name, the default.
 func (p *Provider) Model(name string) (llm.Model, error) {
 	p.once.Do(p.resolve)

@@ -4,8 +4,6 @@ package choose
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -76,16 +74,7 @@ func own(example string) string {
 	return path
 }
 
-// hasKey tells whether a provider has the key that it needs: a call whose time
-// is over reaches nobody, but without a key it is refused before that.
 func hasKey(p llm.Provider) bool {
-	m, err := p.Model("")
-	if err != nil {
-		return true // the run says what is wrong
-	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	_, err = m.Call(over, &llm.Request{Messages: []llm.Message{llm.User("Hello.")}})
-	var e *llm.Error
-	return !errors.As(err, &e) || e.Class != llm.Auth
+	r, ok := p.(llm.Ready)
+	return !ok || r.Ready() == nil
 }
