@@ -396,6 +396,15 @@ func (h *Hosted) Blocked(n int) {
 // run is of no use then.
 func (h *Hosted) Problem() *Problem { return h.problem }
 
+// Lent is content that the run's code has lent; nil if it has not. It may be
+// called on any goroutine.
+func (h *Hosted) Lent(digest string) []byte {
+	if l := h.e.lent.Load(); l != nil {
+		return l.get(digest)
+	}
+	return nil
+}
+
 // Close ends the coroutines of the run.
 func (h *Hosted) Close() {
 	if r := h.e.run; r != nil {

@@ -167,6 +167,10 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 	}
 	if !in.held {
 		defer d.run.Close()
+		// Steps in this process read here what the run lends.
+		ref, run := durable.Ref{WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID}, d.run
+		h.awake.Store(ref, run)
+		defer h.awake.CompareAndDelete(ref, run)
 	}
 	in.d = d
 	if err := d.queries(); err != nil {

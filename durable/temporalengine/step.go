@@ -249,15 +249,21 @@ type stepBlobs struct {
 func (b *stepBlobs) PutBlob(digest string, stored []byte) error { return b.h.PutBlob(digest, stored) }
 
 // GetBlob asks the store, and then the run itself: it has what its own code has
-// put where there is no store, and what it has lent.
+// put where there is no store, and what it has lent. A run that this process
+// holds is asked without the server.
 func (b *stepBlobs) GetBlob(digest string) ([]byte, error) {
+	ref := durable.Ref{WorkflowID: b.info.WorkflowExecution.ID, RunID: b.info.WorkflowExecution.RunID}
+	if run, ok := b.h.awake.Load(ref); ok {
+		if data := run.(*durable.Hosted).Lent(digest); data != nil {
+			return b.h.host.Seal(data)
+		}
+	}
 	if b.h.blobs != nil {
 		if data, err := b.h.GetBlob(digest); !errors.Is(err, durable.ErrNotFound) {
 			return data, err
 		}
 	}
-	rep, err := b.h.read(b.ctx, &durable.Request{Op: durable.OpGetBlob, Name: digest,
-		Ref: durable.Ref{WorkflowID: b.info.WorkflowExecution.ID, RunID: b.info.WorkflowExecution.RunID}})
+	rep, err := b.h.read(b.ctx, &durable.Request{Op: durable.OpGetBlob, Name: digest, Ref: ref})
 	if err != nil {
 		return nil, err
 	}

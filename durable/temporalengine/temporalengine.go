@@ -95,7 +95,8 @@ type shared struct {
 	defs   *durable.Definitions
 	host   *durable.Host
 	client client.Client
-	own    bool // the client is ours to close
+	own    bool     // the client is ours to close
+	awake  sync.Map // Ref → *durable.Hosted, of the runs that this process holds
 	queue  string
 	space  string
 	blobs  Blobs
