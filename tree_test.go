@@ -39,7 +39,7 @@ var layers = []layer{
 	{"durable/localengine/internal/simulate", []string{"durable", "durable/internal/...", "durable/localengine"}, []string{"go.uber.org/goleak"}},
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},
 	{"durable/temporalengine", []string{"durable", "go.temporal.io/...", "google.golang.org/grpc/...", "google.golang.org/protobuf/..."}, []string{"durable/durabletest", "durable/engines", "internal/temporaltest", "go.uber.org/goleak"}},
-	{"agent", []string{"durable", "llm", "internal/toolset", "github.com/google/jsonschema-go/..."}, []string{"durable/durabletest", "durable/localengine", "llm/llmtest"}},
+	{"agent", []string{"durable", "llm", "internal/toolset", "github.com/google/jsonschema-go/..."}, []string{"durable/durabletest", "durable/localengine", "durable/temporalengine", "internal/temporaltest", "llm/llmtest", "llm/openai"}},
 	{"llm", nil, nil},
 	{"pattern", []string{"agent", "durable", "llm"}, []string{"durable/durabletest", "llm/llmtest", "durable/localengine"}},
 	{"llm/internal/...", []string{"llm"}, []string{"llm/llmtest"}},
@@ -59,7 +59,7 @@ var layers = []layer{
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{"internal/temporaltest", nil, nil},
 	{"internal/toolset", []string{"durable", "llm"}, nil},
-	{".", []string{"agent", "durable", "durable/engines", "llm", "mcphost", "mcpserve", "telemetry"}, []string{"durable/localengine", "llm/anthropic", "llm/llmtest"}},
+	{".", []string{"agent", "durable", "durable/engines", "llm", "mcphost", "mcpserve", "telemetry"}, []string{"durable/localengine", "llm/anthropic", "llm/llmtest", "go.uber.org/goleak"}},
 }
 
 // everyTest is what any test may import.
