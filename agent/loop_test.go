@@ -216,7 +216,7 @@ func TestMessagesToAnAgentAtWork(t *testing.T) {
 	a := agent.New("listener", agent.Config{Tools: []*agent.Tool{slow}})
 	onEngines(t, []llmtest.Answer{llmtest.Call("slow", ""), echo}, func(t *testing.T, w *world) {
 		run := w.start(a, "Go.", llm.User("Now."))
-		time.Sleep(10 * time.Second)
+		w.pass(10 * time.Second)
 		for _, text := range []string{"Stop.", "I mean it."} {
 			if err := agent.Messages.Send(w.ctx, run, llm.User(text), nil); err != nil {
 				t.Fatal(err)

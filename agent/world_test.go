@@ -171,3 +171,6 @@ func reply(parts ...llm.Part) *llm.Response {
 func call(id, tool, args string) llm.ToolCall {
 	return llm.ToolCall{ID: id, Name: tool, Args: json.RawMessage(args)}
 }
+
+// pass lets virtual time pass.
+func (w *world) pass(d time.Duration) { time.Sleep(d) }
