@@ -48,9 +48,6 @@ func (w *world) start(r agent.Runner, content ...any) *durable.Run {
 	return run
 }
 
-// pass lets virtual time go by.
-func (w *world) pass(d time.Duration) { time.Sleep(d) }
-
 // everywhere runs a test in plain Go and on the engines of this process, awake
 // and put away after each turn. Each request of the test must be one that a
 // provider would take.
