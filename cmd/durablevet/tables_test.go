@@ -91,7 +91,7 @@ func TestTheTablesKnowPackageDurable(t *testing.T) {
 		"WithActor", "ActorOf", "WithTrace", "TraceOf", "With", "Provided", // values of a context
 		"Heartbeat", "LastHeartbeat", // refused in a workflow by an error, nothing there
 		"NewExecutor", "NewReader", "Backend.Do", "Backend.Close", // for engines
-		"Host.RunStep", "Hosted.Update", "Cluster.Record", // for engines
+		"Host.RunStep", "Hosted.Update", "Cluster.Record", "Cluster.Tell", // for engines
 		"Propagator.Inject", "Propagator.Extract", "Tracer.Caller", "Tracer.Place", // for the engine to call
 	}
 	pkg := load(t, durablePath)[durablePath]

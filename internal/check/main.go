@@ -26,8 +26,9 @@ import (
 	"time"
 )
 
-// targets are the systems that the code has to build for.
-var targets = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"}
+// targets are the systems that the code has to build for: each system, and each
+// architecture.
+var targets = []string{"linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64"}
 
 // portable are the packages of the root module that differ by system, or use
 // those that do. What stands on the Temporal SDK and gRPC does not, and takes
