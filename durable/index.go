@@ -85,10 +85,7 @@ func (e *entry) fill(row *journal.Run, open []*openCall, pend []pending) {
 	e.setRow(row)
 	e.cfg, e.pend, e.open = configOf(row), pend, make(map[string]*openCall, len(open))
 	for _, oc := range open {
-		var err error
-		if oc.beat, err = openJSON(ex.opts.Codec, oc.beat); err != nil {
-			oc.beat = nil
-		}
+		oc.beat, _ = openJSON(ex.opts.Codec, oc.beat) // of another codec: none
 		e.open[oc.call.ID] = oc
 	}
 	if State(row.State).Done() {

@@ -95,6 +95,19 @@ func FileNumber(path, sql string) (n int64, err error) {
 	return n, errors.Join(err, c.close())
 }
 
+// WriteLock takes the lock for writing of a file, without waiting, and gives it
+// back.
+func WriteLock(path string) error {
+	c, err := dial(path, "mode=rw")
+	if err != nil {
+		return err
+	}
+	if err = c.exec("BEGIN IMMEDIATE"); err == nil {
+		err = c.exec("ROLLBACK")
+	}
+	return errors.Join(err, c.close())
+}
+
 // Waiting is how many transactions wait for a flush.
 func Waiting(st journal.Store) int { return int(st.(*store).w.depth.Load()) }
 

@@ -61,6 +61,46 @@ func TestFailedSyncOfALogThatGrows(t *testing.T) {
 	}
 }
 
+// While the log is grown nobody else can write: a client could have put a
+// request where zeros go.
+func TestTheLogIsGrownUnderTheLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.db")
+	tried := make(chan error, 1)
+	st, err := localengine.NewStoreGrowing(path, func(*os.File) error {
+		select {
+		case tried <- localengine.WriteLock(path):
+		default:
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, st, newRun(1, "a"))
+	if err := <-tried; err == nil || !strings.Contains(err.Error(), "locked") {
+		t.Errorf("the lock of the file, while its log is grown: %v", err)
+	}
+	if err := st.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// A file whose index of the log cannot be made, as in a directory that cannot
+// be written, is read as it stands if it has no log.
+func TestAFileIsReadWhereNothingCanBeMade(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.db")
+	ours(t, path)
+	// Not the rights of the directory: nobody refuses them to root.
+	if err := os.Mkdir(path+"-shm", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := localengine.FileNumber(path, "SELECT count(*) FROM runs"); n != 1 || err != nil {
+		t.Errorf("%d runs, %v", n, err)
+	}
+}
+
 // held is a store whose flushes can be held, and the sizes of these.
 type held struct {
 	journal.Store
