@@ -296,6 +296,11 @@ func TestAQuestionOfAForkEndsAsOnRecord(t *testing.T) {
 func TestASecondAttemptAtWorkIsNotSentAgain(t *testing.T) {
 	lives(t, func(t *testing.T, op *opener) {
 		var attempts []int
+		// It keeps the run in memory until the second attempt is at work, and then wakes it.
+		other := durable.NewStep("other", func(context.Context, none) (none, error) {
+			time.Sleep(90 * time.Second)
+			return none{}, nil
+		}, nil)
 		step := durable.NewStep("step", func(ctx context.Context, _ none) (none, error) {
 			i, _ := durable.StepInfoOf(ctx)
 			attempts = append(attempts, i.Attempt)
@@ -305,8 +310,14 @@ func TestASecondAttemptAtWorkIsNotSentAgain(t *testing.T) {
 			time.Sleep(time.Minute)
 			return none{}, nil
 		}, &durable.StepOptions{Retry: &durable.Retry{Initial: time.Minute}})
-		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) { return step.Do(ctx, none{}) }, nil)
-		e := op.open(wf, step)
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) {
+			f := other.Start(ctx, none{})
+			if _, err := step.Do(ctx, none{}); err != nil {
+				return none{}, err
+			}
+			return f.Get(ctx)
+		}, nil)
+		e := op.open(wf, step, other)
 		r := must[*durable.Run](t)(wf.Start(t.Context(), e, none{}, nil))
 		if _, err := wf.Result(t.Context(), r); err != nil {
 			t.Error(err)
@@ -360,6 +371,7 @@ func TestAttemptsCountOnOverResets(t *testing.T) {
 		step := durable.NewStep("step", func(ctx context.Context, _ none) (none, error) {
 			i, _ := durable.StepInfoOf(ctx)
 			attempts = append(attempts, i.Attempt)
+			time.Sleep(90 * time.Second) // it fails after the point of the resets
 			return none{}, errors.New("never")
 		}, &durable.StepOptions{Retry: &durable.Retry{Initial: time.Hour, Backoff: 1, MaxAttempts: 3}})
 		wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (none, error) {
@@ -381,7 +393,7 @@ func TestAttemptsCountOnOverResets(t *testing.T) {
 		if _, err := wf.Result(t.Context(), r); err == nil || !strings.Contains(err.Error(), "never") {
 			t.Errorf("result %v", err)
 		}
-		if got := fmt.Sprint(attempts); got != "[1 2 3]" || time.Since(began) != 105*time.Minute {
+		if got := fmt.Sprint(attempts); got != "[1 2 3]" || time.Since(began) != 109*time.Minute+30*time.Second {
 			t.Errorf("attempts %s, the last %v after the last reset", got, time.Since(began))
 		}
 	})

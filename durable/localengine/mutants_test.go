@@ -86,21 +86,6 @@ func TestTheLogIsGrownUnderTheLock(t *testing.T) {
 	}
 }
 
-// A file whose index of the log cannot be made, as in a directory that cannot
-// be written, is read as it stands if it has no log.
-func TestAFileIsReadWhereNothingCanBeMade(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "a.db")
-	ours(t, path)
-	// Not the rights of the directory: nobody refuses them to root.
-	if err := os.Mkdir(path+"-shm", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := localengine.FileNumber(path, "SELECT count(*) FROM runs"); n != 1 || err != nil {
-		t.Errorf("%d runs, %v", n, err)
-	}
-}
-
 // held is a store whose flushes can be held, and the sizes of these.
 type held struct {
 	journal.Store

@@ -89,7 +89,7 @@ func TestSurvivorsHaveAReason(t *testing.T) {
 	if err := m.load(); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.done) < 250 {
+	if len(m.done) < 300 {
 		t.Errorf("%d mutants in the record", len(m.done))
 	}
 	for _, r := range m.sorted() {
