@@ -42,7 +42,7 @@ var layers = []layer{
 	{"agent", []string{"durable", "llm", "internal/toolset", "github.com/google/jsonschema-go/..."}, []string{"durable/durabletest", "durable/localengine", "durable/temporalengine", "internal/temporaltest", "llm/llmtest", "llm/openai"}},
 	{"llm", nil, nil},
 	{"pattern", []string{"agent", "durable", "llm"}, []string{"durable/durabletest", "llm/llmtest", "durable/localengine"}},
-	{"llm/internal/...", []string{"llm"}, []string{"llm/llmtest"}},
+	{"llm/internal/...", []string{"durable", "llm"}, []string{"llm/llmtest"}},
 	{"llm/anthropic", []string{"durable", "llm", "llm/internal/...", "github.com/anthropics/anthropic-sdk-go/..."}, []string{"durable/engines", "internal/npmtest", "llm/llmtest", "go.uber.org/goleak"}},
 	{"llm/llmtest", []string{"llm", "github.com/goccy/go-yaml"}, []string{"durable", "internal/npmtest", "llm/anthropic", "llm/openai", "go.uber.org/goleak"}},
 	{"llm/openai", []string{"durable", "llm", "llm/internal/...", "github.com/openai/openai-go/v3/..."}, []string{"durable/engines", "internal/npmtest", "llm/llmtest", "go.uber.org/goleak"}},

@@ -135,6 +135,10 @@ type Hints struct {
 	OpenWorld   *bool `json:"open_world,omitempty"`  // nil: not said, which means that it is
 }
 
+// Repeatable reports whether a call that may have taken effect may be made
+// again.
+func (h Hints) Repeatable() bool { return h.ReadOnly || h.Idempotent }
+
 // Response is a model's answer.
 type Response struct {
 	Message Message    `json:"message"`

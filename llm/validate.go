@@ -9,6 +9,10 @@ import (
 
 var toolName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
+// ToolName reports whether a tool may be called that: every provider takes 1 to
+// 64 letters, digits, _ and -.
+func ToolName(s string) bool { return toolName.MatchString(s) }
+
 // Validate finds what no provider could take; each provider calls it before it
 // sends anything. The rules:
 //

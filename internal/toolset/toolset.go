@@ -96,7 +96,7 @@ type Listed struct {
 // Repeatable reports whether a call that may have reached the server may be
 // made again: the tool says that it only reads, or that a second call with the
 // same arguments changes nothing more.
-func (l *Listed) Repeatable() bool { return l.Hints.ReadOnly || l.Hints.Idempotent }
+func (l *Listed) Repeatable() bool { return l.Hints.Repeatable() }
 
 // Broken is an optional server that can't be reached, and why.
 type Broken struct {

@@ -39,7 +39,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -151,7 +150,7 @@ func (p *Provider) Ready() error {
 		return s.err
 	}
 	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
-		return &llm.Error{Provider: "anthropic", Model: s.model, Class: llm.Auth, Message: "there is no key: write anthropic.api_key into the secrets file, or set ANTHROPIC_API_KEY"}
+		return wire.NoKey("anthropic", s.model, "ANTHROPIC_API_KEY")
 	}
 	return nil
 }
@@ -180,16 +179,12 @@ func (p *Provider) resolve() {
 		s.err = fmt.Errorf("anthropic: Cache is %q, want 5m, 1h or off", s.cache)
 		return
 	}
-	for _, s.key = range []durable.Secret{p.opts.APIKey, p.section.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY"))} {
-		if !s.key.IsZero() {
-			break
-		}
-	}
+	s.key = wire.FirstKey(p.opts.APIKey, p.section.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY")))
 	base := cmp.Or(p.opts.BaseURL, p.section.BaseURL, os.Getenv("ANTHROPIC_BASE_URL"), defaultURL)
 	s.model = cmp.Or(p.opts.DefaultModel, p.section.DefaultModel, DefaultModel)
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		s.err = fmt.Errorf("anthropic: the base URL is %q, want https://…: write anthropic.base_url", wire.Words(base))
+	u, err := wire.Endpoint("anthropic", base)
+	if err != nil {
+		s.err = err
 		return
 	}
 	s.official = u.Hostname() == "api.anthropic.com"

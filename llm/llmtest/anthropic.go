@@ -89,7 +89,7 @@ func readAnthropic(body []byte) (*messagesRequest, error) {
 func (r *messagesRequest) parameters() error {
 	names := map[string]bool{}
 	for i, t := range r.Tools {
-		if !toolName.MatchString(t.Name) || names[t.Name] {
+		if !llm.ToolName(t.Name) || names[t.Name] {
 			return fmt.Errorf("tools.%d: the name %q, or a second one of it", i, t.Name)
 		}
 		names[t.Name] = true
@@ -241,7 +241,7 @@ func (b claudeBlock) validate(role string) error {
 			b.Source.Type == "base64" && b.Source.Data != "" && b.Source.MediaType == "application/pdf" ||
 			b.Source.Type == "text" && b.Source.Data != "" && b.Source.MediaType == "text/plain"
 	case "tool_use":
-		ok, of = b.ID != "" && toolName.MatchString(b.ID) && toolName.MatchString(b.Name) && strings.HasPrefix(string(b.Input), "{"), "assistant"
+		ok, of = b.ID != "" && llm.ToolName(b.ID) && llm.ToolName(b.Name) && strings.HasPrefix(string(b.Input), "{"), "assistant"
 	case "tool_result":
 		ok = true
 		for _, c := range b.Content {

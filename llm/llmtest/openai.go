@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -79,8 +78,6 @@ type chatPart struct {
 	} `json:"input_audio"`
 }
 
-var toolName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 // ValidateOpenAI finds what OpenAI would refuse in the body of a request for a
 // chat completion.
 func ValidateOpenAI(body []byte) error {
@@ -102,7 +99,7 @@ func (r *chatRequest) parameters() error {
 		switch f := t.Function; {
 		case t.Type != "function":
 			return fmt.Errorf("tools[%d] is of type %q", i, t.Type)
-		case !toolName.MatchString(f.Name):
+		case !llm.ToolName(f.Name):
 			return fmt.Errorf("tools[%d] has the name %q", i, f.Name)
 		case names[f.Name]:
 			return fmt.Errorf("tools[%d] is a second %s", i, f.Name)
@@ -137,7 +134,7 @@ func (r *chatRequest) parameters() error {
 		}
 	}
 	if f := r.ResponseFormat; f != nil {
-		if f.Type != "json_schema" || !toolName.MatchString(f.JSONSchema.Name) {
+		if f.Type != "json_schema" || !llm.ToolName(f.JSONSchema.Name) {
 			return fmt.Errorf("response_format is of type %q with the name %q", f.Type, f.JSONSchema.Name)
 		}
 		if err := answerSchema(f.JSONSchema.Schema, f.JSONSchema.Strict, f.JSONSchema.Strict); err != nil {
@@ -194,7 +191,7 @@ func (r *chatRequest) conversation() error {
 				return fmt.Errorf("%s: an assistant without content and calls, or first", at)
 			}
 			for _, c := range m.ToolCalls {
-				if c.ID == "" || len(c.ID) > 40 || ids[c.ID] || c.Type != "function" || !toolName.MatchString(c.Function.Name) {
+				if c.ID == "" || len(c.ID) > 40 || ids[c.ID] || c.Type != "function" || !llm.ToolName(c.Function.Name) {
 					return fmt.Errorf("%s: call %q of %q %q", at, c.ID, c.Type, c.Function.Name)
 				}
 				ids[c.ID] = true

@@ -35,7 +35,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -160,7 +159,7 @@ func (p *Provider) Ready() error {
 		return s.err
 	}
 	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
-		return &llm.Error{Provider: p.name, Model: s.model, Class: llm.Auth, Message: "there is no key: write " + p.name + ".api_key into the secrets file, or set OPENAI_API_KEY"}
+		return wire.NoKey(p.name, s.model, "OPENAI_API_KEY")
 	}
 	return nil
 }
@@ -191,14 +190,10 @@ func (p *Provider) resolve() {
 	s.model = cmp.Or(p.opts.DefaultModel, p.section.DefaultModel, p.own.DefaultModel)
 	s.effort = cmp.Or(p.opts.Effort, p.section.ReasoningEffort)
 	s.user = cmp.Or(p.opts.User, p.section.User)
-	for _, s.key = range []durable.Secret{p.opts.APIKey, p.section.APIKey, envKey} {
-		if !s.key.IsZero() {
-			break
-		}
-	}
-	u, err := url.Parse(s.url)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		s.err = fmt.Errorf("%s: the base URL is %q, want https://…: write %s.base_url", p.name, wire.Words(s.url), p.name)
+	s.key = wire.FirstKey(p.opts.APIKey, p.section.APIKey, envKey)
+	u, err := wire.Endpoint(p.name, s.url)
+	if err != nil {
+		s.err = err
 		return
 	}
 	s.official = u.Hostname() == "api.openai.com" || strings.HasSuffix(u.Hostname(), ".openai.azure.com")
