@@ -99,7 +99,7 @@ func Accepts(more ...durable.Accepted) []durable.Accepted {
 func New(name string, c Config) *Agent {
 	a := &Agent{name: name, c: c}
 	var errs []error
-	if !toolName(name) {
+	if !llm.ToolName(name) {
 		errs = append(errs, fmt.Errorf("an agent's name is 1 to 64 letters, digits, _ and -, not %q", name))
 	}
 	if err := c.Policy.check(); err != nil {

@@ -42,7 +42,7 @@ func (o *offered) destructive() bool {
 // talk is one run of an agent's loop.
 type talk struct {
 	a      *Agent
-	model  string // full name
+	model  string // its provider's name for it
 	ask    bool   // a person, to mend a key
 	p      *provider
 	frame  frame
@@ -87,12 +87,12 @@ func (a *Agent) begin(ctx context.Context, in *Input) (*talk, error) {
 		_, err := set.resolve(a.c.Model)
 		return nil, fmt.Errorf("%s: %w", a.name, cmp.Or(err, ErrNoModel))
 	}
-	name, _, _ := strings.Cut(model, ":")
+	name, own, _ := strings.Cut(model, ":")
 	if t.p = set.by[name]; t.p == nil {
 		return nil, fmt.Errorf("%s: %w: the run began with %q, and the program does not list provider %q any more", a.name, ErrNoModel, model, name)
 	}
 	t.id = durable.UUID(ctx, "agent.talk")[:8]
-	t.model, t.ask = model, set.set.AskKey && !a.c.FailOnKey
+	t.model, t.ask = own, set.set.AskKey && !a.c.FailOnKey
 	if err := t.offer(ctx); err != nil {
 		return nil, err
 	}
@@ -239,8 +239,7 @@ func (t *talk) think(ctx context.Context, last bool) (*llm.Response, error) {
 	}
 	t.turns++
 	t.res.Turns++
-	_, model, _ := strings.Cut(t.model, ":")
-	in := callIn{Model: model, Frame: t.framed, Talk: talk, Agent: t.a.name, Turn: t.turns, ID: t.id}
+	in := callIn{Model: t.model, Frame: t.framed, Talk: talk, Agent: t.a.name, Turn: t.turns, ID: t.id}
 	for changed := 0; ; {
 		if err := t.tell(ctx, &Event{Kind: EventTurn}); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -117,16 +118,7 @@ var ErrNoModel = errors.New("no such model")
 // resolve finds the full name of a model: provider:model, where the model may
 // be empty for the provider's default.
 func (m *models) resolve(name string) (string, error) {
-	if full, ok := m.set.Names[name]; ok && name != "" {
-		name = full
-	}
-	if name == "" {
-		name = m.set.Default
-		if full, ok := m.set.Names[name]; ok && name != "" {
-			name = full
-		}
-	}
-	if name == "" {
+	if name = cmp.Or(m.named(name), m.named(m.set.Default)); name == "" {
 		if len(m.set.Providers) == 0 {
 			return "", fmt.Errorf("agent: %w: the program lists no provider; add one to agent.Models, anthropic.New(nil) say", ErrNoModel)
 		}
@@ -138,6 +130,14 @@ func (m *models) resolve(name string) (string, error) {
 			ErrNoModel, name, p, quotedList(slices.Sorted(maps.Keys(m.by))), p)
 	}
 	return p + ":" + model, nil
+}
+
+// named is what a name of the program's own stands for; any other is itself.
+func (m *models) named(name string) string {
+	if full, ok := m.set.Names[name]; ok && name != "" {
+		return full
+	}
+	return name
 }
 
 // ready is the first provider that says nothing of what it lacks.

@@ -20,8 +20,9 @@ import (
 // workflow ([Workflow]) or a Runner ([AsTool]). Tools of MCP servers are not
 // among them: an agent has those by the names of its servers.
 type Tool struct {
-	spec llm.Tool
-	err  error
+	spec   llm.Tool
+	schema *jsonschema.Resolved // of the arguments
+	err    error
 	// bind makes the tool that of one agent.
 	bind func(agent string) bound
 }
@@ -59,6 +60,10 @@ type FuncOptions struct {
 	Step *durable.StepOptions
 }
 
+func (o *FuncOptions) hints() llm.Hints {
+	return llm.Hints{ReadOnly: o.ReadOnly, Idempotent: o.Idempotent, Destructive: &o.Destructive}
+}
+
 // Func makes a tool of a Go function. The arguments' schema is that of In, a
 // struct; fields may have a tag jsonschema:"what it is". An error, and a panic,
 // is a result that the model sees.
@@ -71,7 +76,7 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 	}
 	t := newTool[In](name, description)
 	t.spec.Title = o.Title
-	t.spec.Hints = llm.Hints{ReadOnly: o.ReadOnly, Idempotent: o.Idempotent, Destructive: &o.Destructive}
+	t.spec.Hints = o.hints()
 	var opts durable.StepOptions
 	if o.Step != nil {
 		opts = *o.Step
@@ -79,13 +84,9 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 	if opts.Title == "" {
 		opts.Title = o.Title
 	}
-	opts.AtMostOnce = !o.ReadOnly && !o.Idempotent
+	opts.AtMostOnce = !t.spec.Hints.Repeatable()
 	if opts.Retry == nil && !opts.AtMostOnce {
 		opts.Retry = &durable.Retry{MaxAttempts: 3}
-	}
-	var schema *jsonschema.Resolved
-	if t.err == nil {
-		schema, t.err = resolve(t.spec.Schema)
 	}
 	t.bind = func(agent string) bound {
 		step := durable.NewStep(agent+"."+name, func(ctx context.Context, in funcIn) (called, error) {
@@ -95,7 +96,7 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 					return called{}, err
 				}
 			}
-			return perform(ctx, &in.ToolCall, schema, fn)
+			return perform(ctx, &in.ToolCall, t.schema, fn)
 		}, &opts)
 		return bound{
 			define: step,
@@ -131,7 +132,7 @@ const maxArgs = 512
 
 func newTool[In any](name, description string) *Tool {
 	t := &Tool{spec: llm.Tool{Name: name, Description: description}}
-	if !toolName(name) {
+	if !llm.ToolName(name) {
 		t.err = fmt.Errorf("a tool's name is 1 to 64 letters, digits, _ and -, not %q", name)
 		return t
 	}
@@ -143,19 +144,10 @@ func newTool[In any](name, description string) *Tool {
 		t.err = fmt.Errorf("tool %q: the schema of its arguments, %T: %w: take a struct", name, *new(In), err)
 		return t
 	}
-	t.spec.Schema, t.err = json.Marshal(s)
-	return t
-}
-
-func toolName(s string) bool {
-	for _, c := range s {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
-		default:
-			return false
-		}
+	if t.spec.Schema, t.err = json.Marshal(s); t.err == nil {
+		t.schema, t.err = resolve(t.spec.Schema)
 	}
-	return s != "" && len(s) <= 64
+	return t
 }
 
 func resolve(schema json.RawMessage) (*jsonschema.Resolved, error) {
@@ -279,14 +271,10 @@ func Workflow[In, Out any](w *durable.Workflow[In, Out], o *FuncOptions) *Tool {
 	if o.Title != "" {
 		t.spec.Title = o.Title
 	}
-	t.spec.Hints = llm.Hints{ReadOnly: o.ReadOnly, Idempotent: o.Idempotent, Destructive: &o.Destructive}
-	var schema *jsonschema.Resolved
-	if t.err == nil {
-		schema, t.err = resolve(t.spec.Schema)
-	}
+	t.spec.Hints = o.hints()
 	t.bind = func(string) bound {
 		return bound{define: w, call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
-			in, why := arguments[In](c, schema)
+			in, why := arguments[In](c, t.schema)
 			if why != "" {
 				return called{Unfit: why}, nil
 			}

@@ -173,13 +173,9 @@ func (l *library) conversation(ctx context.Context, head string) ([]llm.Message,
 			messages = v.(*spine).messages
 			break
 		}
-		b, err := durable.GetBlob(ctx, at)
+		k, _, err := read[link](ctx, l, at)
 		if err != nil {
-			return nil, missing(err)
-		}
-		k := &link{}
-		if err := json.Unmarshal(b, k); err != nil {
-			return nil, durable.Permanent(fmt.Errorf("agent: a part of the conversation is not what it should be: %w", err))
+			return nil, err
 		}
 		chain, digests = append(chain, k), append(digests, at)
 		at = k.Prev
