@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpagent/mcpagent/internal/temporaltest"
 )
 
 const (
@@ -100,4 +102,31 @@ func Run(t *testing.T, args ...string) (stdout, stderr string) {
 		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, errs.String())
 	}
 	return out.String(), errs.String()
+}
+
+// OnEveryEngine runs the program on each engine, changing nothing but a line of
+// configuration, with the models of script.yaml; want is a part of what it
+// prints. Name is the program's, for the task queue.
+func OnEveryEngine(t *testing.T, name, want string, args ...string) {
+	t.Helper()
+	addr := os.Getenv("TEMPORAL_ADDRESS")
+	if addr == "" {
+		addr = temporaltest.New(t, nil).Addr()
+	}
+	for engine, lines := range map[string][]string{
+		"memory":   {"execution_engine: memory"},
+		"local":    {"execution_engine: local"},
+		"temporal": {"execution_engine: temporal", "temporal: {host: \"" + addr + "\", task_queue: example-" + name + "}"},
+	} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			out, errs := Run(t, append([]string{"-config", Config(t, lines...), "-model", "script:script.yaml"}, args...)...)
+			if !strings.Contains(out, want) {
+				t.Errorf("it printed %q\n%s", out, errs)
+			}
+			if !strings.Contains(errs, "no model is asked") {
+				t.Errorf("it does not say that no model is asked:\n%s", errs)
+			}
+		})
+	}
 }
