@@ -282,6 +282,9 @@ func (h *Hosted) Do(req *Request) *Reply {
 	defer func() { h.problem = cmp.Or(p, h.problem) }()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	if h.next != nil && (req.Op == opPause || req.Op == opResume) {
+		return h.hold(req)
+	}
 	if req.Op == opGetBlob {
 		if b := h.e.lent.Load().by(h.e.run).get(req.Name); b != nil {
 			return &Reply{Name: req.Name, Data: b}
@@ -424,6 +427,11 @@ type (
 
 // Cancel asks the run's code to stop, and lifts a pause.
 func (h *Hosted) Cancel(by, reason string) {
+	if h.next != nil {
+		h.next.next.Paused = nil
+		h.Deliver([]*journal.Event{{Kind: journal.Canceled, By: by, Name: reason}})
+		return
+	}
 	h.take(&incoming{ctl: func(e *entry) { _ = e.cancel(&Request{Actor: Actor{Name: by}, Reason: reason}, "") }})
 }
 

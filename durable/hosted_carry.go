@@ -15,6 +15,7 @@ type carryForm struct {
 	Scope  string          `json:"scope,omitempty"`
 	Owner  string          `json:"owner,omitempty"`
 	Status json.RawMessage `json:"status,omitempty"`
+	Paused json.RawMessage `json:"paused,omitempty"`
 	Tags   json.RawMessage `json:"tags,omitempty"`
 	Memo   json.RawMessage `json:"memo,omitempty"`
 	Ends   int64           `json:"ends,omitempty"` // the deadline of the chain
@@ -48,7 +49,7 @@ func (h *Hosted) Carry() (input journal.Payload, carry []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	f := carryForm{Config: *configOf(row), Scope: row.Scope, Owner: row.Owner, Status: row.Status, Tags: row.Tags, Memo: row.Memo, Ends: row.Deadline}
+	f := carryForm{Config: *configOf(row), Scope: row.Scope, Owner: row.Owner, Status: row.Status, Tags: row.Tags, Memo: row.Memo, Ends: row.Deadline, Paused: row.Paused}
 	more := &journal.Entry{At: e.At, Events: append(e.Events[1:], h.left...)}
 	if len(more.Events) > 0 {
 		if f.More, err = carried(journal.KindEvent, more); err != nil {
@@ -57,6 +58,28 @@ func (h *Hosted) Carry() (input journal.Payload, carry []byte, err error) {
 	}
 	carry, err = json.Marshal(f)
 	return e.Events[0].Payload, carry, err
+}
+
+// keep keeps what came too late for a run that is continued: it is the next
+// one's.
+func (h *Hosted) keep(ins []*incoming) {
+	if h.next == nil {
+		return
+	}
+	for _, in := range ins {
+		if in.ev != nil && (in.ev.Kind == journal.Signaled || in.ev.Kind == journal.Canceled) {
+			h.left = append(h.left, in.ev)
+		}
+	}
+}
+
+// hold pauses and resumes the run that continues this one, before it begins.
+func (h *Hosted) hold(req *Request) *Reply {
+	row := h.next.next
+	if row.Paused = nil; req.Op == opPause {
+		row.Paused = pauseOf(req, h.c.Now())
+	}
+	return &Reply{Ref: req.Ref}
 }
 
 // Forked is a fork of a run that a cluster is to start.
@@ -92,7 +115,7 @@ func forked(next *journal.Run, cfg runConfig, seed, first *journal.Entry) (*Repl
 // open applies what was carried over to the beginning of a run.
 func (f *carryForm) open(row *journal.Run, cfg *runConfig, first *journal.Entry, w *journal.Write) error {
 	*cfg = f.Config
-	row.Scope, row.Owner, row.Status, row.Tags, row.Memo, row.Deadline = f.Scope, f.Owner, f.Status, f.Tags, f.Memo, f.Ends
+	row.Scope, row.Owner, row.Status, row.Tags, row.Memo, row.Deadline, row.Paused = f.Scope, f.Owner, f.Status, f.Tags, f.Memo, f.Ends, f.Paused
 	if f.More != nil {
 		e, err := journal.Decode(&journal.Row{ID: 1, Run: row.RID, Kind: journal.KindEvent, Head: f.More.Head, Data: f.More.Data})
 		if err != nil {

@@ -161,11 +161,7 @@ func (e *entry) over(r *run, rest []*incoming) {
 	e.putAway()
 	e.observeEnd(row)
 	if h := ex.host; h != nil {
-		for _, in := range rest {
-			if in.ev != nil && (in.ev.Kind == journal.Signaled || in.ev.Kind == journal.Canceled) && h.next != nil {
-				h.left = append(h.left, in.ev)
-			}
-		}
+		h.keep(rest)
 		ackAll(rest, finishedError(row))
 		return
 	}

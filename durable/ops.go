@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -303,7 +304,7 @@ func (e *entry) hold(req *Request) error {
 	now := max(ex.now(), row.Changed)
 	row.Changed, row.Paused = now, nil
 	if pause {
-		row.Paused = jsonOf(&Pause{By: req.Actor.Name, Reason: req.Reason, Since: microTime(now), ID: req.ID})
+		row.Paused = pauseOf(req, now)
 	}
 	jr, err := journal.Encode(row.RID, journal.KindNote, &journal.Entry{At: now, Notes: []*journal.Note{{Kind: kind, By: req.Actor.Name, Text: req.Reason}}})
 	if err == nil {
@@ -323,6 +324,10 @@ func (e *entry) hold(req *Request) error {
 		}
 	}
 	return nil
+}
+
+func pauseOf(req *Request, now int64) json.RawMessage {
+	return jsonOf(&Pause{By: req.Actor.Name, Reason: req.Reason, Since: microTime(now), ID: req.ID})
 }
 
 // clearProblem lets a blocked run try again.

@@ -40,6 +40,9 @@ func finishedError(row *journal.Run) error {
 func (e *entry) turn(ins []*incoming) {
 	switch {
 	case State(e.row.State).Done():
+		if h := e.ex.host; h != nil {
+			h.keep(ins)
+		}
 		ackAll(e.bequeath(ins), finishedError(e.row))
 		return
 	case len(e.row.Paused) > 0, len(e.row.Problem) > 0 && !e.retry, e.startA > e.ex.now():

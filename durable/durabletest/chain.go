@@ -120,6 +120,30 @@ var continued = []Scenario{
 		},
 	},
 	{
+		Name: "continue/carries-what-came-with-the-start",
+		Row:  "Continue as new",
+		Rule: "What came before the first turn of a run that continues at once is the next one's: a signal, a cancel.",
+		New: func(env *Env) *Play {
+			sig := durable.NewSignal[string]("s")
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, rounds int) (string, error) {
+				if rounds > 0 {
+					return "", durable.ContinueAsNew(rounds - 1)
+				}
+				s, err := sig.Receive(durable.WithoutCancel(ctx))
+				if err != nil {
+					return "", err
+				}
+				return s + " " + says(durable.Sleep(ctx, env.Hours(100))), nil
+			}, takes(sig))
+			return &Play{Defs: durable.Set{wf}, Loose: "which run of the chain takes a signal that comes while it continues", Drive: func(t *T) {
+				r := try(wf.Start(t.Context(), t.Engine, 3, &durable.StartOptions{ID: "r", Delay: env.Hours(2)})).or(t, "start")
+				t.OK("send", sig.Send(t.Context(), r, "early", nil))
+				t.OK("cancel", r.Cancel(t.Context(), ""))
+				result(t, wf, r, "early canceled")
+			}}
+		},
+	},
+	{
 		Name: "continue/carries-answers-of-updates",
 		Row:  "Continue as new",
 		Rule: "An update that was answered by an earlier run has the same answer, and no second effect.",

@@ -85,6 +85,26 @@ var pauses = []Scenario{
 		},
 	},
 	{
+		Name: "pause/before-the-first-turn",
+		Row:  "Pause",
+		Rule: "A run that is paused before its first turn does not begin.",
+		New: func(env *Env) *Play {
+			wf := durable.NewWorkflow("wf", func(ctx context.Context, _ none) (string, error) {
+				env.Note("began")
+				return "done", nil
+			}, nil)
+			return &Play{Defs: durable.Set{wf}, Drive: func(t *T) {
+				r := try(wf.Start(t.Context(), t.Engine, none{}, &durable.StartOptions{ID: "r", Delay: env.Hours(2)})).or(t, "start")
+				t.OK("pause", r.Pause(t.Context(), nil))
+				t.Pass(4)
+				t.Equal("it began", t.Count("began"), 0)
+				t.Restart()
+				t.OK("resume", t.Of(r).Resume(t.Context(), nil))
+				result(t, wf, r, "done")
+			}}
+		},
+	},
+	{
 		Name: "pause/tree",
 		Row:  "Pause",
 		Rule: "Children are paused and resumed only with Tree.",

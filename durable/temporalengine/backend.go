@@ -390,11 +390,27 @@ func (h *shared) signal(ctx context.Context, req *durable.Request) (*durable.Rep
 			return rep, err
 		}
 	}
-	info, no, err := h.aim(ctx, req)
-	if err != nil || no != nil {
-		return no, err
+	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) {
+		return h.signalTo(ctx, req, refOf(info), workflowOf(info))
+	})
+}
+
+// reach sends a message to the run that it is for, and again if that one was
+// continued in between.
+func (h *shared) reach(ctx context.Context, req *durable.Request, send func(*described) (*durable.Reply, error)) (*durable.Reply, error) {
+	var last durable.Ref
+	for {
+		info, no, err := h.aim(ctx, req)
+		if err != nil || no != nil {
+			return no, err
+		}
+		rep, err := send(info)
+		moved := missing(err) || err == nil && rep.Err != nil && rep.Err.State == durable.Continued
+		if !moved || refOf(info) == last {
+			return rep, err
+		}
+		last = refOf(info)
 	}
-	return h.signalTo(ctx, req, refOf(info), workflowOf(info))
 }
 
 func (h *shared) signalTo(ctx context.Context, req *durable.Request, ref durable.Ref, name string) (*durable.Reply, error) {
@@ -424,43 +440,37 @@ func (h *shared) send(ctx context.Context, ref durable.Ref, req *durable.Request
 // hold pauses and resumes: by a signal of ours, which the run's code never
 // sees.
 func (h *shared) hold(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, no, err := h.aim(ctx, req)
-	if err != nil || no != nil {
-		return no, err
-	}
-	if no := h.heeds(ctx, info, req.Op); no != nil {
-		return no, nil
-	}
-	ref := refOf(info)
-	p, err := h.request(req)
-	if err != nil {
-		return nil, err
-	}
-	return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, doName, p)
+	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) {
+		if no := h.heeds(ctx, info, req.Op); no != nil {
+			return no, nil
+		}
+		ref := refOf(info)
+		p, err := h.request(req)
+		if err != nil {
+			return nil, err
+		}
+		return &durable.Reply{Ref: ref}, h.send(ctx, ref, req, doName, p)
+	})
 }
 
 func (h *shared) cancel(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, no, err := h.aim(ctx, req)
-	if err != nil || no != nil {
-		return no, err
-	}
-	ref := refOf(info)
-	_, err = h.client.WorkflowService().RequestCancelWorkflowExecution(ctx, &workflowservice.RequestCancelWorkflowExecutionRequest{
-		Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), RequestId: req.ID, Reason: req.Reason,
+	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) {
+		ref := refOf(info)
+		_, err := h.client.WorkflowService().RequestCancelWorkflowExecution(ctx, &workflowservice.RequestCancelWorkflowExecutionRequest{
+			Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), RequestId: req.ID, Reason: req.Reason,
+		})
+		return &durable.Reply{Ref: ref}, err
 	})
-	return &durable.Reply{Ref: ref}, err
 }
 
 func (h *shared) terminate(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	info, no, err := h.aim(ctx, req)
-	if err != nil || no != nil {
-		return no, err
-	}
-	ref := refOf(info)
-	_, err = h.client.WorkflowService().TerminateWorkflowExecution(ctx, &workflowservice.TerminateWorkflowExecutionRequest{
-		Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), Reason: req.Reason,
+	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) {
+		ref := refOf(info)
+		_, err := h.client.WorkflowService().TerminateWorkflowExecution(ctx, &workflowservice.TerminateWorkflowExecutionRequest{
+			Namespace: h.space, WorkflowExecution: execution(ref), Identity: h.identity(req), Reason: req.Reason,
+		})
+		return &durable.Reply{Ref: ref}, err
 	})
-	return &durable.Reply{Ref: ref}, err
 }
 
 func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
@@ -470,11 +480,9 @@ func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Rep
 			return rep, err
 		}
 	}
-	info, no, err := h.aim(ctx, req)
-	if err != nil || no != nil {
-		return no, err
-	}
-	return h.updateOf(ctx, req, refOf(info), workflowOf(info))
+	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) {
+		return h.updateOf(ctx, req, refOf(info), workflowOf(info))
+	})
 }
 
 func (h *shared) updateOf(ctx context.Context, req *durable.Request, ref durable.Ref, name string) (*durable.Reply, error) {

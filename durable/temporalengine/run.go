@@ -200,8 +200,8 @@ func (h *shared) startOf(input, carry *commonpb.Payload, s *durable.HostedStart)
 }
 
 func (d *drive) loop() (converter.RawValue, error) {
-	// What came with the start is one turn with it, as on every engine.
 	d.awake()
+	d.hold()
 	d.run.Start()
 	for {
 		d.work()
@@ -235,6 +235,20 @@ func (d *drive) loop() (converter.RawValue, error) {
 		}
 		d.awake()
 	}
+}
+
+// hold carries out pauses that came before the first turn: they keep the code
+// from it.
+func (d *drive) hold() {
+	d.in.items = slices.DeleteFunc(d.in.items, func(it item) bool {
+		if it.signal == nil || it.event.Name != doName {
+			return false
+		}
+		if d.read(&it); it.request != nil {
+			d.run.Do(it.request)
+		}
+		return true
+	})
 }
 
 // evicted is the panic of a run that the SDK kept in memory beyond the life of
@@ -341,9 +355,11 @@ func (d *drive) work() {
 	}
 }
 
-// stands reports whether the run takes nothing more.
+// stands reports whether the run takes nothing more. One that was continued
+// does: it is for the next.
 func (d *drive) stands() bool {
-	return d.run.Problem() != nil || durable.State(d.run.Row().State).Done()
+	s := durable.State(d.run.Row().State)
+	return d.run.Problem() != nil || s.Done() && s != durable.Continued
 }
 
 // farewell answers those who wait for an answer of a run that has ended:
@@ -353,6 +369,7 @@ func (d *drive) farewell(row *durable.StoredRun) error {
 		if it.asked != nil && it.asked.reply == nil {
 			ref := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
 			it.asked.reply = durable.Refuse(durable.ErrFinished, ref, "run %v has ended (%s); start a new one", ref, row.State)
+			it.asked.reply.Err.State = durable.State(row.State)
 		}
 	}
 	return workflow.Await(d.ctx, func() bool { return workflow.AllHandlersFinished(d.ctx) })
@@ -372,6 +389,7 @@ func (d *drive) end(row *durable.StoredRun) (converter.RawValue, error) {
 		}
 		return out, nil
 	case durable.Continued:
+		d.work() // what came meanwhile is the next one's
 		input, carry, err := d.run.Carry()
 		if err != nil {
 			return none, err
