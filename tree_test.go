@@ -39,7 +39,7 @@ var layers = []layer{
 	{"durable/localengine/internal/simulate", []string{"durable", "durable/internal/...", "durable/localengine"}, []string{"go.uber.org/goleak"}},
 	{"durable/localengine/internal/...", []string{"durable/internal/...", "durable/localengine/internal/...", "modernc.org/sqlite/...", "golang.org/x/sys/..."}, nil},
 	{"durable/temporalengine", []string{"durable", "go.temporal.io/...", "google.golang.org/grpc/...", "google.golang.org/protobuf/..."}, []string{"durable/durabletest", "durable/engines", "internal/temporaltest", "go.uber.org/goleak"}},
-	{"agent", []string{"durable", "llm", "internal/toolset", "github.com/google/jsonschema-go/..."}, []string{"durable/durabletest", "durable/localengine", "durable/temporalengine", "internal/temporaltest", "llm/llmtest", "llm/openai"}},
+	{"agent", []string{"durable", "llm", "internal/toolset", "github.com/google/jsonschema-go/..."}, []string{"durable/durabletest", "durable/localengine", "durable/temporalengine", "internal/npmtest", "internal/temporaltest", "llm/anthropic", "llm/llmtest", "llm/openai", "mcphost", "github.com/modelcontextprotocol/go-sdk/...", "go.temporal.io/..."}},
 	{"llm", nil, nil},
 	{"pattern", []string{"agent", "durable", "llm"}, []string{"durable/durabletest", "llm/llmtest", "durable/localengine"}},
 	{"llm/internal/...", []string{"durable", "llm"}, []string{"llm/llmtest"}},

@@ -132,7 +132,7 @@ func (t *talk) offer(ctx context.Context) error {
 		}
 		add(&offered{spec: l.Tool, server: l.Server, original: l.Original,
 			call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
-				res, err := toolset.Invoke(ctx, l, *c, &toolset.Options{Audience: t.a.c.Audience})
+				res, err := toolset.Invoke(ctx, l, *c, &toolset.Options{Audience: t.a.c.Audience, Recorded: true})
 				return called{Result: res}, err
 			}})
 	}

@@ -90,11 +90,8 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 	}
 	t.bind = func(agent string) bound {
 		step := durable.NewStep(agent+"."+name, func(ctx context.Context, in funcIn) (called, error) {
-			if in.Lent != "" {
-				var err error
-				if in.Args, err = durable.GetBlob(ctx, in.Lent); err != nil {
-					return called{}, err
-				}
+			if err := toolset.Borrow(ctx, &in.ToolCall, in.Lent); err != nil {
+				return called{}, err
 			}
 			return perform(ctx, &in.ToolCall, t.schema, fn)
 		}, &opts)
@@ -102,12 +99,9 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 			define: step,
 			call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
 				in := funcIn{ToolCall: *c}
-				if len(c.Args) > maxArgs {
-					var err error
-					if in.Lent, err = durable.LendBlob(ctx, c.Args); err != nil {
-						return called{}, err
-					}
-					in.Args = nil
+				var err error
+				if in.Lent, err = toolset.Lend(ctx, &in.ToolCall); err != nil {
+					return called{}, err
 				}
 				out, err := step.Do(ctx, in)
 				if err != nil {
@@ -120,15 +114,11 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 	return t
 }
 
-// funcIn is a call as it crosses into a function's step. Long arguments are in
-// the model's answer already, and are not recorded a second time.
+// funcIn is a call as it crosses into a function's step.
 type funcIn struct {
 	llm.ToolCall
 	Lent string `json:"lent,omitempty"` // digest of Args
 }
-
-// maxArgs is how long the arguments are that cross as they are.
-const maxArgs = 512
 
 func newTool[In any](name, description string) *Tool {
 	t := &Tool{spec: llm.Tool{Name: name, Description: description}}

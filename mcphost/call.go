@@ -71,6 +71,9 @@ func (h *Host) call(ctx context.Context, in toolset.CallIn) (toolset.CallOut, er
 	if err != nil {
 		return toolset.CallOut{}, err
 	}
+	if err := toolset.Borrow(ctx, &in.Call, in.Lent); err != nil {
+		return toolset.CallOut{}, err
+	}
 	if in.Method != "" {
 		return h.callMethod(ctx, l, &in)
 	}

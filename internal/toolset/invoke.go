@@ -22,6 +22,36 @@ type Options struct {
 	Wait time.Duration
 	// Audience is who is meant by a server's questions. Empty: anybody.
 	Audience string
+	// Recorded says that the arguments come from something that is recorded, as
+	// an answer of a model is: long ones are lent, see [Lend].
+	Recorded bool
+}
+
+// maxArgs is how long the arguments are that cross as they are.
+const maxArgs = 512
+
+// Lend takes long arguments out of a call, so that what is in a model's answer
+// already is not recorded a second time, and gives their digest; empty where
+// they stay. Runs in the workflow.
+func Lend(ctx context.Context, c *llm.ToolCall) (digest string, err error) {
+	if len(c.Args) <= maxArgs {
+		return "", nil
+	}
+	if digest, err = durable.LendBlob(ctx, c.Args); err == nil {
+		c.Args = nil
+	}
+	return digest, err
+}
+
+// Borrow puts the arguments back that Lend took out. Runs in the step.
+func Borrow(ctx context.Context, c *llm.ToolCall, digest string) (err error) {
+	if digest == "" {
+		return nil
+	}
+	if c.Args, err = durable.GetBlob(ctx, digest); err != nil {
+		return fmt.Errorf("read the arguments of the call: %w", err)
+	}
+	return nil
 }
 
 const (
@@ -55,6 +85,12 @@ func Invoke(ctx context.Context, l Listed, c llm.ToolCall, o *Options) (*llm.Too
 	in := CallIn{Server: l.Server, Tool: l.Original, Method: l.Method, Call: c, Repeat: l.Repeatable(), Wait: o.Wait}
 	if in.Wait == 0 {
 		in.Wait = defaultWait
+	}
+	if o.Recorded {
+		var err error
+		if in.Lent, err = Lend(ctx, &in.Call); err != nil {
+			return nil, err
+		}
 	}
 	step := Call.With(callOptions(&l))
 	busy := 0

@@ -110,6 +110,7 @@ type CallIn struct {
 	Tool   string       `json:"tool"`             // the server's name for it
 	Method string       `json:"method,omitempty"` // as in Listed
 	Call   llm.ToolCall `json:"call"`
+	Lent   string       `json:"lent,omitempty"` // digest of the call's arguments; see [Borrow]
 	// Repeat allows the host to make the call again where its outcome is
 	// unknown.
 	Repeat bool `json:"repeat,omitempty"`
