@@ -94,12 +94,21 @@ func (ex *executor) meet() {
 // observe tells the observer something about a run; row is how it stands. On a
 // cluster that comes once, with what the cluster accepts.
 func (e *entry) observe(row *journal.Run, o Observation) {
-	if h := e.ex.host; h == nil {
+	switch h := e.ex.host; {
+	case e.ex.opts.Observer == nil:
+	case h == nil:
 		e.tell(row, o)
-	} else if e.ex.opts.Observer != nil && !h.c.Replaying() {
-		o.At = cmp.Or(o.At, microTime(h.c.Now()))
-		h.c.Tell(func() { e.tell(row, o) })
+	case !h.c.Replaying():
+		e.tellOnce(row, o)
 	}
+}
+
+// tellOnce is observe on a cluster. It stands apart, for what it keeps of o
+// would be allocated by everybody.
+func (e *entry) tellOnce(row *journal.Run, o Observation) {
+	c := e.ex.host.c
+	o.At = cmp.Or(o.At, microTime(c.Now()))
+	c.Tell(func() { e.tell(row, o) })
 }
 
 // tell is observe, at once.

@@ -14,17 +14,18 @@ import (
 )
 
 // flushCounter is a directory in which the fsyncs are counted that SQLite asks
-// for. Each takes as long as one does on this disk.
+// for. Each takes as long as one does on this disk, and least at least.
 type flushCounter struct {
-	dir  string
-	disk *powercut.Disk
-	f    *flush
-	n    atomic.Int64
-	err  atomic.Pointer[error]
+	dir   string
+	least time.Duration
+	disk  *powercut.Disk
+	f     *flush
+	n     atomic.Int64
+	err   atomic.Pointer[error]
 }
 
-func (b *bench) countFlushes() (*flushCounter, error) {
-	c := &flushCounter{dir: b.file("counted")}
+func (b *bench) countFlushes(least time.Duration) (*flushCounter, error) {
+	c := &flushCounter{dir: b.file("counted"), least: least}
 	err := os.Mkdir(c.dir, 0o700)
 	if err == nil {
 		c.f, err = b.newFlush(16 << 10)
@@ -38,13 +39,21 @@ func (b *bench) countFlushes() (*flushCounter, error) {
 	c.disk.Hook(func(op powercut.Op) powercut.Verdict {
 		if op.Kind == "sync" {
 			c.n.Add(1)
-			if err := c.f.once(); err != nil {
+			if err := c.once(); err != nil {
 				c.err.Store(&err)
 			}
 		}
 		return powercut.Go
 	})
 	return c, nil
+}
+
+// once is one flush.
+func (c *flushCounter) once() error {
+	t := time.Now()
+	err := c.f.once()
+	nap(c.least - time.Since(t))
+	return err
 }
 
 func (c *flushCounter) close() error {
@@ -57,7 +66,7 @@ func (c *flushCounter) close() error {
 
 // flushes counts what a signal and a thousand results cost.
 func flushes(b *bench) (err error) {
-	c, err := b.countFlushes()
+	c, err := b.countFlushes(0)
 	if err != nil {
 		return err
 	}

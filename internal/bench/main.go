@@ -32,6 +32,7 @@ func parts() []part {
 		{"memory", "a step of the memory engine", memoryStep},
 		{"sequential", "steps one after the other on a file", sequential},
 		{"parallel", "64 and 1,000 runs stepping at once on a file, and a lone one beside them", parallel},
+		{"slow disk", "steps one after the other where each flush takes 0.5 ms", slowly},
 		{"flushes", "what a signal and a thousand results cost in flushes", flushes},
 		{"reopen", "opening a file with many unfinished runs", reopen},
 		{"waiting", "what a waiting run costs in memory, and a query of it", waiting},

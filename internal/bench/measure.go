@@ -81,6 +81,15 @@ func (t times) over(limit times) float64 {
 	return median(r)
 }
 
+// plus adds the times of two contenders, round by round.
+func (t times) plus(other times) times {
+	sum := make(times, len(t))
+	for i := range t {
+		sum[i] = t[i] + other[i]
+	}
+	return sum
+}
+
 // spread says how far apart the rounds are.
 func (t times) spread() string {
 	return fmt.Sprintf("%v–%v", short(slices.Min(t)), short(slices.Max(t)))

@@ -18,3 +18,6 @@ func cpuTime() (time.Duration, error) {
 	ticks := func(f syscall.Filetime) int64 { return int64(f.HighDateTime)<<32 | int64(f.LowDateTime) }
 	return time.Duration(100 * (ticks(kernel) + ticks(user))), nil
 }
+
+// nap blocks for so long, more or less.
+func nap(d time.Duration) { time.Sleep(d) }
