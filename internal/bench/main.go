@@ -19,6 +19,8 @@ import (
 	"regexp"
 	"runtime/pprof"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // part is a group of lines of the table that are measured together.
@@ -41,11 +43,22 @@ func parts() []part {
 		{"temporal throughput", "… many runs at once", temporal((*temporals).throughput)},
 		{"temporal messages", "… signals, queries, updates", temporal((*temporals).messages)},
 		{"temporal memory", "… runs that wait", temporal((*temporals).memory)},
+		{"agent turn", "a turn of an agent in memory, beyond bare HTTP calls", agentTurn},
+		{"agent file", "… on a file: the flushes of its steps, and the time", agentFile},
+		{"agent stream", "the first piece of a streamed answer, beyond a bare stream's", agentStream},
+		{"agents at once", "1,000 agents in this process, at work and waiting", agentsAtOnce},
+		{"host call", "a tool call through the host, beyond a bare session's", hostCall},
 		{"start", "the README's first command, when it is built; run it from the root", start},
 	}
 }
 
 func main() {
+	if os.Getenv(serverVar) != "" {
+		if err := echoServer().Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
+		return
+	}
 	only := flag.String("only", "", "measure only the parts whose name matches")
 	rounds := flag.Int("rounds", 10, "how often each contender has its turn")
 	quick := flag.Bool("quick", false, "small sizes and three rounds, to see that it works; the figures mean little")

@@ -90,6 +90,15 @@ func (t times) plus(other times) times {
 	return sum
 }
 
+// minus is what the one takes beyond the other, round by round.
+func (t times) minus(other times) times {
+	out := make(times, len(t))
+	for i := range t {
+		out[i] = t[i] - other[i]
+	}
+	return out
+}
+
 // spread says how far apart the rounds are.
 func (t times) spread() string {
 	return fmt.Sprintf("%v–%v", short(slices.Min(t)), short(slices.Max(t)))
