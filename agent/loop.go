@@ -340,13 +340,20 @@ func (t *talk) act(ctx context.Context, calls []*llm.ToolCall) error {
 		return err
 	}
 	made := 0
-	results, err := durable.Map(ctx, calls, func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, error) {
+	one := func(ctx context.Context, c *llm.ToolCall) (*llm.ToolResult, error) {
 		res, was, err := t.one(ctx, c)
 		if was {
 			made++
 		}
 		return res, err
-	}, nil)
+	}
+	results := make([]*llm.ToolResult, 1)
+	var err error
+	if len(calls) == 1 { // the usual, which needs no goroutine of its own
+		results[0], err = one(ctx, calls[0])
+	} else {
+		results, err = durable.Map(ctx, calls, one, nil)
+	}
 	if err != nil {
 		return err
 	}

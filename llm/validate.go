@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
 )
-
-var toolName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // ToolName reports whether a tool may be called that: every provider takes 1 to
 // 64 letters, digits, _ and -.
-func ToolName(s string) bool { return toolName.MatchString(s) }
+func ToolName(s string) bool {
+	for _, c := range []byte(s) {
+		if (c|' ' < 'a' || c|' ' > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
 
 // Validate finds what no provider could take; each provider calls it before it
 // sends anything. The rules:
@@ -39,7 +43,7 @@ func (r *Request) validate() error {
 	tools := map[string]bool{}
 	for i, t := range r.Tools {
 		switch {
-		case !toolName.MatchString(t.Name):
+		case !ToolName(t.Name):
 			return fmt.Errorf("tool %d has the name %q, want [A-Za-z0-9_-]{1,64}", i, t.Name)
 		case tools[t.Name]:
 			return fmt.Errorf("there are two tools with the name %s", t.Name)
@@ -61,7 +65,7 @@ func (r *Request) validate() error {
 		}
 	}
 	if s := r.Schema; s != nil {
-		if s.Name != "" && !toolName.MatchString(s.Name) {
+		if s.Name != "" && !ToolName(s.Name) {
 			return fmt.Errorf("the schema of the answer has the name %q, want [A-Za-z0-9_-]{1,64}", s.Name)
 		}
 		if err := object(s.Schema, false); err != nil {
@@ -98,6 +102,11 @@ func object(b json.RawMessage, absent bool) error {
 	return nil
 }
 
+// place is a message, in words.
+type place int
+
+func (p place) String() string { return fmt.Sprintf("message %d", int(p)) }
+
 func (r *Request) conversation() error {
 	if len(r.Messages) == 0 {
 		return fmt.Errorf("there are no messages")
@@ -106,7 +115,7 @@ func (r *Request) conversation() error {
 	var open []*ToolCall // of the message before
 	ids := map[string]bool{}
 	for i, m := range r.Messages {
-		at := fmt.Sprintf("message %d", i)
+		at := place(i)
 		if len(open) > 0 && m.Role != RoleTools {
 			return fmt.Errorf("%s is of role %q, but call %s (%s) has no result", at, m.Role, open[0].ID, open[0].Name)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -18,9 +19,6 @@ import (
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/anthropic"
 	"github.com/mcpagent/mcpagent/llm/openai"
-
-	sdkanthropic "github.com/anthropics/anthropic-sdk-go"
-	sdkopenai "github.com/openai/openai-go/v3"
 )
 
 // speech is a protocol of models, as the mock speaks it.
@@ -82,16 +80,12 @@ type mock struct {
 	srv    *http.Server
 	served chan error
 	kept   atomic.Pointer[[][]byte] // nil: they are not kept
-
-	params    []any // of the vendor's SDK
-	openai    sdkopenai.ChatCompletionService
-	anthropic sdkanthropic.MessageService
 }
 
 // session is an agent that adds, with a mock to talk to.
 func (b *bench) session(s speech, turns int) (*mock, *agent.Agent, agent.Models, error) {
 	m := &mock{speech: s, turns: turns, served: make(chan error, 1)}
-	l, err := listen()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -221,31 +215,34 @@ func (b *bench) agentTurn(s speech) (err error) {
 		return err
 	}
 	n := b.size(100)
+	var cpu [2]times
 	got, err := b.interleave(
-		contender{"the agent", many(n, turns, func() error { return converse(b.ctx, e, a) })},
-		contender{"bare calls", many(n, turns, func() error { return m.post(http.DefaultClient, requests) })},
-		contender{"the SDK", many(n, turns, func() error { return m.sdk(requests) })},
+		contender{"the agent", many(&cpu[0], n, turns, func() error { return converse(b.ctx, e, a) })},
+		contender{"bare calls", many(&cpu[1], n, turns, func() error { return m.post(http.DefaultClient, requests) })},
 	)
 	if err != nil {
 		return err
 	}
-	over := func(t times) time.Duration { return t.minus(got[1]).median() }
-	b.add(row{what: "an agent's turn in memory, by " + s.name + ": beyond the bare calls", ours: fmt.Sprintf("%s of %s", short(over(got[0])), short(got[0].median())),
-		limit: fmt.Sprintf("60 µs; bare calls of the same bytes: %s", short(got[1].median())), ratio: float64(over(got[0])) / float64(60*time.Microsecond), target: 1})
-	b.add(row{what: "… the same calls by the vendor's SDK alone: beyond the bare ones", ours: fmt.Sprintf("%s of %s", short(over(got[2])), short(got[2].median()))})
+	over := func(t []times, i int) time.Duration { return t[i].minus(t[1]).median() }
+	b.add(row{what: "an agent's turn in memory, by " + s.name + ": beyond the bare calls", ours: fmt.Sprintf("%s of %s", short(over(got, 0)), short(got[0].median())),
+		limit: fmt.Sprintf("60 µs; bare calls of the same bytes: %s", short(got[1].median())), ratio: float64(over(got, 0)) / float64(60*time.Microsecond), target: 1})
+	b.add(row{what: "… processor time", ours: fmt.Sprintf("%s of %s", short(over(cpu[:], 0)), short(cpu[0].median())), limit: "bare calls: " + short(cpu[1].median())})
 	return nil
 }
 
-// many makes a contender of something that has so many turns.
-func many(n, turns int, do func() error) func() (time.Duration, error) {
+// many is a stretch of something that has so many turns, and what it used of
+// the processors.
+func many(cpu *times, n, turns int, do func() error) func() (time.Duration, error) {
 	return func() (time.Duration, error) {
-		t := time.Now()
-		for range n {
-			if err := do(); err != nil {
-				return 0, err
+		return perOp(cpu, n*turns, func() (time.Duration, error) {
+			t := time.Now()
+			for range n {
+				if err := do(); err != nil {
+					return 0, err
+				}
 			}
-		}
-		return time.Since(t) / time.Duration(n*turns), nil
+			return time.Since(t), nil
+		})
 	}
 }
 
@@ -274,7 +271,7 @@ func agentFile(b *bench) (err error) {
 		}
 		return model.Do(ctx, s)
 	}, nil)
-	c, err := b.countFlushes()
+	c, err := b.countFlushes(0)
 	if err != nil {
 		return err
 	}
@@ -298,16 +295,17 @@ func agentFile(b *bench) (err error) {
 		}
 	}
 	n := b.size(20)
+	var cpu [3]times
 	got, err := b.interleave(
-		contender{"the agent", counted(0, many(n, turns, func() error { return converse(b.ctx, e, a) }))},
-		contender{"steps", counted(1, many(n, turns, func() error {
+		contender{"the agent", counted(0, many(&cpu[0], n, turns, func() error { return converse(b.ctx, e, a) }))},
+		contender{"steps", counted(1, many(&cpu[1], n, turns, func() error {
 			r, err := plain.Start(b.ctx, e, value, nil)
 			if err == nil {
 				_, err = plain.Result(b.ctx, r)
 			}
 			return err
 		}))},
-		contender{"bare calls", many(n, turns, func() error { return m.post(http.DefaultClient, requests) })},
+		contender{"bare calls", many(&cpu[2], n, turns, func() error { return m.post(http.DefaultClient, requests) })},
 	)
 	if err != nil {
 		return err
@@ -316,6 +314,8 @@ func agentFile(b *bench) (err error) {
 	b.add(row{what: "an agent's turn on a file: flushes, start and end of the run included", ours: number(per(0)), limit: "the same steps without an agent: " + number(per(1)), ratio: per(0) / per(1), target: 1})
 	own := got[0].minus(got[2])
 	b.add(row{what: "… the time beyond the bare calls", ours: fmt.Sprintf("%s of %s", short(own.median()), short(got[0].median())), limit: "those steps: " + short(got[1].median()), ratio: own.over(got[1])})
+	used := cpu[0].minus(cpu[2])
+	b.add(row{what: "… processor time", ours: fmt.Sprintf("%s of %s", short(used.median()), short(cpu[0].median())), limit: "those steps: " + short(cpu[1].median()), ratio: used.over(cpu[1])})
 	return nil
 }
 

@@ -159,9 +159,10 @@ func (b *bench) hostCall(what string, s mcphost.Server, dial func(context.Contex
 	})
 	in := toolset.CallIn{Server: "it", Tool: "echo", Call: llm.ToolCall{ID: "1", Name: "it_echo", Args: json.RawMessage(`{"text":"hello"}`)}}
 	n := b.size(200)
-	by := func(d durable.Definer) func() (time.Duration, error) {
+	var cpu [2]times
+	by := func(cpu *times, d durable.Definer) func() (time.Duration, error) {
 		ctx := durable.With(b.ctx, d)
-		return many(n, 1, func() error {
+		return many(cpu, n, 1, func() error {
 			out, err := toolset.Call.Do(ctx, in)
 			if err == nil && out.Result.Text() != "hello" {
 				err = fmt.Errorf("the server said %q", out.Result.Text())
@@ -171,12 +172,13 @@ func (b *bench) hostCall(what string, s mcphost.Server, dial func(context.Contex
 	}
 	often := *b // many short turns: what is looked for is a small part of a call
 	often.rounds *= 5
-	got, err := often.interleave(contender{"the host", by(h)}, contender{"the bare session", by(bare)})
+	got, err := often.interleave(contender{"the host", by(&cpu[0], h)}, contender{"the bare session", by(&cpu[1], bare)})
 	if err != nil {
 		return err
 	}
 	over := got[0].minus(got[1]).median()
 	b.add(row{what: "a tool call through the host, " + what + ": beyond the bare session's", ours: fmt.Sprintf("%s of %s", short(over), short(got[0].median())),
 		limit: "15 µs; bare session: " + short(got[1].median()), ratio: float64(over) / float64(15*time.Microsecond), target: 1})
+	b.add(row{what: "… processor time", ours: fmt.Sprintf("%s of %s", short(cpu[0].minus(cpu[1]).median()), short(cpu[0].median())), limit: "bare session: " + short(cpu[1].median())})
 	return nil
 }

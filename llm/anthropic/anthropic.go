@@ -2,8 +2,7 @@
 //
 //	anthropic.New(nil) // section anthropic, or ANTHROPIC_API_KEY
 //
-// A call is one attempt: the SDK's own retries are off, and so is its
-// telemetry.
+// A call is one attempt.
 //
 // # What is sent
 //
@@ -42,9 +41,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -122,8 +118,7 @@ type settings struct {
 	official bool
 	model    string
 	cache    string
-	secrets  []string
-	messages sdk.MessageService
+	at       wire.Endpoint
 	err      error
 }
 
@@ -149,7 +144,7 @@ func (p *Provider) Ready() error {
 	if s.err != nil {
 		return s.err
 	}
-	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
+	if s.official && s.key.IsZero() && !s.at.Secrets() {
 		return wire.NoKey("anthropic", s.model, "ANTHROPIC_API_KEY")
 	}
 	return nil
@@ -162,7 +157,7 @@ func (p *Provider) Model(name string) (llm.Model, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	return &model{wire.Caller{Provider: "anthropic", Model: cmp.Or(name, s.model), Secrets: s.secrets}, p, s}, nil
+	return &model{wire.Caller{Provider: "anthropic", Model: cmp.Or(name, s.model), At: &s.at}, p, s}, nil
 }
 
 // resolve finds out what holds: what the program set, the section, the
@@ -182,27 +177,19 @@ func (p *Provider) resolve() {
 	s.key = wire.FirstKey(p.opts.APIKey, p.section.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY")))
 	base := cmp.Or(p.opts.BaseURL, p.section.BaseURL, os.Getenv("ANTHROPIC_BASE_URL"), defaultURL)
 	s.model = cmp.Or(p.opts.DefaultModel, p.section.DefaultModel, DefaultModel)
-	u, err := wire.Endpoint("anthropic", base)
+	u, err := wire.BaseURL("anthropic", base)
 	if err != nil {
 		s.err = err
 		return
 	}
 	s.official = u.Hostname() == "api.anthropic.com"
-	base = strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/v1") // the SDK has it in its paths
-	opts := []option.RequestOption{
-		option.WithBaseURL(base + "/"),
-		option.WithMaxRetries(0),
-		option.WithHTTPClient(wire.Client(p.opts.HTTPClient)),
-		option.WithoutOpenTelemetry(),
-		option.WithHeader("User-Agent", "mcpagent"),
-	}
+	base = strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/v1") // it stands in many settings
+	s.at = wire.Endpoint{URL: base + "/v1/messages", Client: p.opts.HTTPClient, Read: read}
+	s.at.Header("Anthropic-Version", "2023-06-01")
 	if !s.key.IsZero() {
-		opts = append(opts, option.WithAPIKey(s.key.Reveal()))
-		s.secrets = append(s.secrets, s.key.Reveal())
+		s.at.Secret("X-Api-Key", "", s.key)
 	}
 	for name, value := range p.opts.Headers {
-		opts = append(opts, option.WithHeader(name, value.Reveal()))
-		s.secrets = append(s.secrets, value.Reveal())
+		s.at.Secret(name, "", value)
 	}
-	s.messages = sdk.NewMessageService(opts...)
 }

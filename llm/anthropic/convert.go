@@ -1,13 +1,11 @@
 package anthropic
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/packages/param"
 
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
@@ -31,8 +29,85 @@ var taken = []string{"model", "messages", "stream", "tools", "system"}
 
 // query is a request in the API's form.
 type query struct {
-	sdk.MessageNewParams
+	Model         string        `json:"model"`
+	MaxTokens     int           `json:"max_tokens"`
+	System        []block       `json:"system,omitempty"`
+	Messages      []message     `json:"messages"`
+	Tools         []tool        `json:"tools,omitempty"`
+	ToolChoice    *toolChoice   `json:"tool_choice,omitempty"`
+	StopSequences []string      `json:"stop_sequences,omitempty"`
+	Temperature   *float64      `json:"temperature,omitempty"`
+	TopP          *float64      `json:"top_p,omitempty"`
+	Thinking      *thinking     `json:"thinking,omitempty"`
+	OutputConfig  *outputConfig `json:"output_config,omitempty"`
+	Metadata      *metadata     `json:"metadata,omitempty"`
+	Stream        bool          `json:"stream,omitempty"`
+
 	answer string // the tool that the model answers by, if there is one
+}
+
+type message struct {
+	Content []any  `json:"content"` // *block, or JSON that the API sent
+	Role    string `json:"role"`
+}
+
+type block struct {
+	ID           string          `json:"id,omitempty"`
+	ToolUseID    string          `json:"tool_use_id,omitempty"`
+	Text         string          `json:"text,omitempty"`
+	Input        json.RawMessage `json:"input,omitempty"`
+	Name         string          `json:"name,omitempty"`
+	Title        string          `json:"title,omitempty"`
+	Source       *source         `json:"source,omitempty"`
+	Content      []*block        `json:"content,omitempty"`
+	IsError      bool            `json:"is_error,omitempty"`
+	CacheControl *cacheControl   `json:"cache_control,omitempty"`
+	Type         string          `json:"type"`
+}
+
+type source struct {
+	Data      string `json:"data,omitempty"`
+	MediaType string `json:"media_type,omitempty"`
+	URL       string `json:"url,omitempty"`
+	Type      string `json:"type"`
+}
+
+type cacheControl struct {
+	TTL  string `json:"ttl,omitempty"`
+	Type string `json:"type"`
+}
+
+type tool struct {
+	InputSchema  json.RawMessage `json:"input_schema"`
+	Name         string          `json:"name"`
+	Description  string          `json:"description,omitempty"`
+	CacheControl *cacheControl   `json:"cache_control,omitempty"`
+}
+
+type toolChoice struct {
+	Name   string `json:"name,omitempty"`
+	Serial bool   `json:"disable_parallel_tool_use,omitempty"`
+	Type   string `json:"type"`
+}
+
+type thinking struct {
+	Budget  int    `json:"budget_tokens,omitempty"`
+	Display string `json:"display,omitempty"`
+	Type    string `json:"type"`
+}
+
+type outputConfig struct {
+	Effort string  `json:"effort,omitempty"`
+	Format *format `json:"format,omitempty"`
+}
+
+type format struct {
+	Schema json.RawMessage `json:"schema"`
+	Type   string          `json:"type"`
+}
+
+type metadata struct {
+	UserID string `json:"user_id"`
 }
 
 func (m *model) query(r *llm.Request) (*query, error) {
@@ -45,21 +120,15 @@ func (m *model) query(r *llm.Request) (*query, error) {
 	if r.Seed != nil {
 		return nil, m.Refuse("the request has a Seed, which the API has no place for")
 	}
-	q := &query{MessageNewParams: sdk.MessageNewParams{Model: m.Model, MaxTokens: DefaultMaxTokens, StopSequences: r.Stop}}
-	if r.MaxTokens > 0 {
-		q.MaxTokens = int64(r.MaxTokens)
+	q := &query{
+		Model: m.Model, MaxTokens: cmp.Or(r.MaxTokens, DefaultMaxTokens), StopSequences: r.Stop, Temperature: r.Temperature, TopP: r.TopP,
+		Messages: make([]message, 0, len(r.Messages)),
 	}
 	if r.System != "" {
-		q.System = []sdk.TextBlockParam{{Text: r.System}}
-	}
-	if r.Temperature != nil {
-		q.Temperature = sdk.Float(*r.Temperature)
-	}
-	if r.TopP != nil {
-		q.TopP = sdk.Float(*r.TopP)
+		q.System = []block{{Type: "text", Text: r.System}}
 	}
 	if r.User != "" {
-		q.Metadata.UserID = sdk.String(r.User)
+		q.Metadata = &metadata{r.User}
 	}
 	for i, msg := range r.Messages {
 		if err := m.message(q, i, msg); err != nil {
@@ -76,34 +145,27 @@ func (m *model) query(r *llm.Request) (*query, error) {
 		return nil, err
 	}
 	m.cache(q)
-	if len(r.Extra) > 0 {
-		extra, err := m.Extra(r.Extra, taken...)
-		if err != nil {
-			return nil, err
-		}
-		q.SetExtraFields(extra)
-	}
 	return q, nil
 }
 
 // think says how much a model thinks. Those before 4.6 want a budget.
 func (m *model) think(q *query, r *llm.Request) error {
-	budget := map[string]int64{"low": 2048, "medium": 8192, "high": 24576}[r.Effort]
+	budget := map[string]int{"low": 2048, "medium": 8192, "high": 24576}[r.Effort]
 	switch {
 	case r.Effort == "":
 	case r.Effort == "none":
-		q.Thinking.OfDisabled = &sdk.ThinkingConfigDisabledParam{}
+		q.Thinking = &thinking{Type: "disabled"}
 	case !before(m.Model, 4, 6):
-		q.OutputConfig.Effort = sdk.OutputConfigEffort(r.Effort)
-		q.Thinking.OfAdaptive = &sdk.ThinkingConfigAdaptiveParam{Display: sdk.ThinkingConfigAdaptiveDisplaySummarized}
+		q.OutputConfig = &outputConfig{Effort: r.Effort}
+		q.Thinking = &thinking{Type: "adaptive", Display: "summarized"}
 	case r.MaxTokens == 0:
 		q.MaxTokens += budget
-		q.Thinking = sdk.ThinkingConfigParamOfEnabled(budget)
+		q.Thinking = &thinking{Type: "enabled", Budget: budget}
 	default: // a part of what the answer may have
 		if budget = min(budget, q.MaxTokens/2); budget < 1024 {
 			return m.Refuse("effort %s wants MaxTokens of 2048 at least, not %d", r.Effort, r.MaxTokens)
 		}
-		q.Thinking = sdk.ThinkingConfigParamOfEnabled(budget)
+		q.Thinking = &thinking{Type: "enabled", Budget: budget}
 	}
 	return nil
 }
@@ -140,32 +202,22 @@ func (m *model) tools(q *query, r *llm.Request) error {
 		if schema.Err != nil {
 			return m.Refuse("the schema of tool %s: %v", t.Name, schema.Err)
 		}
-		out := &sdk.ToolParam{Name: t.Name, InputSchema: param.Override[sdk.ToolInputSchemaParam](schema.Schema)}
-		if t.Description != "" {
-			out.Description = sdk.String(t.Description)
-		} else if t.Title != "" {
-			out.Description = sdk.String(t.Title)
-		}
-		q.Tools = append(q.Tools, sdk.ToolUnionParam{OfTool: out})
+		q.Tools = append(q.Tools, tool{InputSchema: schema.Schema, Name: t.Name, Description: cmp.Or(t.Description, t.Title)})
 	}
 	if len(tools) == 0 {
 		return nil
 	}
-	var serial param.Opt[bool]
-	if r.Serial {
-		serial = sdk.Bool(true)
-	}
 	switch choice {
 	case llm.ToolAuto:
 		if r.Serial {
-			q.ToolChoice.OfAuto = &sdk.ToolChoiceAutoParam{DisableParallelToolUse: serial}
+			q.ToolChoice = &toolChoice{Type: "auto", Serial: true}
 		}
 	case llm.ToolNone:
-		q.ToolChoice.OfNone = &sdk.ToolChoiceNoneParam{}
+		q.ToolChoice = &toolChoice{Type: "none"}
 	case llm.ToolRequired:
-		q.ToolChoice.OfAny = &sdk.ToolChoiceAnyParam{DisableParallelToolUse: serial}
+		q.ToolChoice = &toolChoice{Type: "any", Serial: r.Serial}
 	default:
-		q.ToolChoice.OfTool = &sdk.ToolChoiceToolParam{Name: string(choice), DisableParallelToolUse: serial}
+		q.ToolChoice = &toolChoice{Type: "tool", Name: string(choice), Serial: r.Serial}
 	}
 	return nil
 }
@@ -189,11 +241,10 @@ func (m *model) schema(q *query, r *llm.Request) error {
 	}
 	if !before(m.Model, 4, 5) {
 		if schema, ok := m.provider.schemas.Answer(r.Schema.Schema, strict); ok {
-			fields, err := wire.Fields(schema)
-			if err != nil {
-				return m.Refuse("the schema of the answer: %v", err)
+			if q.OutputConfig == nil {
+				q.OutputConfig = &outputConfig{}
 			}
-			q.OutputConfig.Format.Schema = fields
+			q.OutputConfig.Format = &format{Type: "json_schema", Schema: schema}
 			return nil
 		}
 	}
@@ -201,47 +252,43 @@ func (m *model) schema(q *query, r *llm.Request) error {
 	if schema.Err != nil {
 		return m.Refuse("the schema of the answer: %v", schema.Err)
 	}
-	q.answer = r.Schema.Name
-	if q.answer == "" {
-		q.answer = "answer"
-	}
+	q.answer = cmp.Or(r.Schema.Name, "answer")
 	for slices.ContainsFunc(r.Tools, func(t llm.Tool) bool { return t.Name == q.answer }) {
 		q.answer = "final_" + q.answer
 	}
-	q.Tools = append(q.Tools, sdk.ToolUnionParam{OfTool: &sdk.ToolParam{
-		Name: q.answer, Description: sdk.String("Give your final answer by calling this, once, and say nothing else."),
-		InputSchema: param.Override[sdk.ToolInputSchemaParam](schema.Schema),
-	}})
-	switch forced := q.Thinking.OfEnabled == nil && q.Thinking.OfAdaptive == nil; {
+	q.Tools = append(q.Tools, tool{
+		InputSchema: schema.Schema, Name: q.answer, Description: "Give your final answer by calling this, once, and say nothing else.",
+	})
+	switch forced := q.Thinking == nil || q.Thinking.Type == "disabled"; {
 	case !forced: // the API has no forced calls after thinking
-		q.ToolChoice = sdk.ToolChoiceUnionParam{}
+		q.ToolChoice = nil
 	case len(r.Tools) == 0 || r.Choice == llm.ToolNone:
-		q.ToolChoice = sdk.ToolChoiceUnionParam{OfTool: &sdk.ToolChoiceToolParam{Name: q.answer}}
-	case q.ToolChoice.OfTool == nil:
-		some := &sdk.ToolChoiceAnyParam{}
-		if r.Serial {
-			some.DisableParallelToolUse = sdk.Bool(true)
-		}
-		q.ToolChoice = sdk.ToolChoiceUnionParam{OfAny: some}
+		q.ToolChoice = &toolChoice{Type: "tool", Name: q.answer}
+	case q.ToolChoice == nil || q.ToolChoice.Type != "tool":
+		q.ToolChoice = &toolChoice{Type: "any", Serial: r.Serial}
 	}
 	return nil
 }
 
 // message adds one message. Results, and what a user says after them, are one.
 func (m *model) message(q *query, i int, msg llm.Message) error {
-	role := sdk.MessageParamRoleUser
-	var blocks []sdk.ContentBlockParamUnion
+	role := "user"
+	if msg.Role == llm.RoleModel {
+		role = "assistant"
+	}
+	blocks := make([]any, 0, len(msg.Parts))
 	for _, p := range msg.Parts {
+		if p.Raw != nil && p.Raw.Provider == m.Provider && msg.Role == llm.RoleModel {
+			blocks = append(blocks, p.Raw.Data) // whatever it is
+			continue
+		}
 		b, err := m.block(i, msg.Role, p)
 		if err != nil {
 			return err
 		}
 		if b != nil {
-			blocks = append(blocks, *b)
+			blocks = append(blocks, b)
 		}
-	}
-	if msg.Role == llm.RoleModel {
-		role = sdk.MessageParamRoleAssistant
 	}
 	if len(blocks) == 0 {
 		if msg.Role == llm.RoleModel {
@@ -253,16 +300,12 @@ func (m *model) message(q *query, i int, msg llm.Message) error {
 		q.Messages[n-1].Content = append(q.Messages[n-1].Content, blocks...)
 		return nil
 	}
-	q.Messages = append(q.Messages, sdk.MessageParam{Role: role, Content: blocks})
+	q.Messages = append(q.Messages, message{Role: role, Content: blocks})
 	return nil
 }
 
 // block is a part in the API's form; nil if there is nothing to send.
-func (m *model) block(i int, role llm.Role, p llm.Part) (*sdk.ContentBlockParamUnion, error) {
-	if p.Raw != nil && p.Raw.Provider == m.Provider && role == llm.RoleModel {
-		raw := param.Override[sdk.TextBlockParam](p.Raw.Data) // whatever it is
-		return &sdk.ContentBlockParamUnion{OfText: &raw}, nil
-	}
+func (m *model) block(i int, role llm.Role, p llm.Part) (*block, error) {
 	switch {
 	case p.Media != nil && role == llm.RoleModel:
 		return nil, m.Refuse("message %d has %s of the model, which the API has no place for", i, p.Media.Type)
@@ -271,41 +314,36 @@ func (m *model) block(i int, role llm.Role, p llm.Part) (*sdk.ContentBlockParamU
 	case p.Reasoning != nil: // of another provider
 		return nil, nil
 	case p.Call != nil:
-		var input any = p.Call.Args
+		input := p.Call.Args
 		switch {
 		case p.Call.Bad != "":
-			input = map[string]string{"arguments": wire.Written(p.Call)}
-		case len(p.Call.Args) == 0:
+			input, _ = wire.Encode(map[string]string{"arguments": wire.Written(p.Call)}) // of strings
+		case len(input) == 0:
 			input = json.RawMessage("{}")
 		}
-		b := sdk.NewToolUseBlock(wire.CallID(p.Call.ID), input, p.Call.Name)
-		return &b, nil
+		return &block{Type: "tool_use", ID: wire.CallID(p.Call.ID), Name: p.Call.Name, Input: input}, nil
 	case p.Result != nil:
 		return m.result(i, p.Result)
 	case strings.TrimSpace(p.Text) == "": // the API refuses it
 		return nil, nil
 	}
-	b := sdk.NewTextBlock(p.Text)
-	return &b, nil
+	return &block{Type: "text", Text: p.Text}, nil
 }
 
-func (m *model) result(i int, res *llm.ToolResult) (*sdk.ContentBlockParamUnion, error) {
-	out := &sdk.ToolResultBlockParam{ToolUseID: wire.CallID(res.ID)}
-	pieces := false
-	for _, p := range res.Parts {
-		pieces = pieces || p.Media != nil
-	}
+func (m *model) result(i int, res *llm.ToolResult) (*block, error) {
+	out := &block{Type: "tool_result", ToolUseID: wire.CallID(res.ID)}
+	pieces := slices.ContainsFunc(res.Parts, func(p llm.Part) bool { return p.Media != nil })
 	switch {
 	case res.Error && pieces: // the API has errors of text only
-		out.Content = append(out.Content, sdk.ToolResultBlockParamContentUnion{OfText: &sdk.TextBlockParam{Text: "It failed:"}})
+		out.Content = append(out.Content, &block{Type: "text", Text: "It failed:"})
 	case res.Error:
-		out.IsError = sdk.Bool(true)
+		out.IsError = true
 	}
 	if !pieces {
 		if text := res.Text(); strings.TrimSpace(text) != "" {
-			out.Content = append(out.Content, sdk.ToolResultBlockParamContentUnion{OfText: &sdk.TextBlockParam{Text: text}})
+			out.Content = append(out.Content, &block{Type: "text", Text: text})
 		}
-		return &sdk.ContentBlockParamUnion{OfToolResult: out}, nil
+		return out, nil
 	}
 	for _, p := range res.Parts {
 		b, err := m.block(i, llm.RoleUser, p)
@@ -313,37 +351,25 @@ func (m *model) result(i int, res *llm.ToolResult) (*sdk.ContentBlockParamUnion,
 			return nil, err
 		}
 		if b != nil {
-			out.Content = append(out.Content, sdk.ToolResultBlockParamContentUnion{OfText: b.OfText, OfImage: b.OfImage, OfDocument: b.OfDocument})
+			out.Content = append(out.Content, b)
 		}
 	}
-	return &sdk.ContentBlockParamUnion{OfToolResult: out}, nil
+	return out, nil
 }
 
-func (m *model) media(i int, d *llm.Media) (*sdk.ContentBlockParamUnion, error) {
+func (m *model) media(i int, d *llm.Media) (*block, error) {
 	kind, _, _ := strings.Cut(d.Type, ";")
-	data := func() string { return base64.StdEncoding.EncodeToString(d.Data) }
-	doc := func(s sdk.DocumentBlockParamSourceUnion) *sdk.ContentBlockParamUnion {
-		b := &sdk.DocumentBlockParam{Source: s}
-		if d.Name != "" {
-			b.Title = sdk.String(d.Name)
-		}
-		return &sdk.ContentBlockParamUnion{OfDocument: b}
+	from := &source{Type: "url", URL: d.URL}
+	if d.URL == "" {
+		from = &source{Type: "base64", MediaType: kind, Data: base64.StdEncoding.EncodeToString(d.Data)}
 	}
-	switch {
+	switch text := strings.HasPrefix(kind, "text/") || kind == "application/json"; {
 	case strings.HasPrefix(kind, "image/"):
-		var s sdk.ImageBlockParamSourceUnion
-		if d.URL != "" {
-			s.OfURL = &sdk.URLImageSourceParam{URL: d.URL}
-		} else {
-			s.OfBase64 = &sdk.Base64ImageSourceParam{Data: data(), MediaType: sdk.Base64ImageSourceMediaType(kind)}
-		}
-		return &sdk.ContentBlockParamUnion{OfImage: &sdk.ImageBlockParam{Source: s}}, nil
-	case kind == "application/pdf" && d.URL != "":
-		return doc(sdk.DocumentBlockParamSourceUnion{OfURL: &sdk.URLPDFSourceParam{URL: d.URL}}), nil
+		return &block{Type: "image", Source: from}, nil
 	case kind == "application/pdf":
-		return doc(sdk.DocumentBlockParamSourceUnion{OfBase64: &sdk.Base64PDFSourceParam{Data: data()}}), nil
-	case (strings.HasPrefix(kind, "text/") || kind == "application/json") && d.URL == "":
-		return doc(sdk.DocumentBlockParamSourceUnion{OfText: &sdk.PlainTextSourceParam{Data: string(d.Data)}}), nil
+		return &block{Type: "document", Title: d.Name, Source: from}, nil
+	case text && d.URL == "":
+		return &block{Type: "document", Title: d.Name, Source: &source{Type: "text", MediaType: "text/plain", Data: string(d.Data)}}, nil
 	case d.URL != "":
 		return nil, m.Refuse("message %d has %s by a URL, which the API has for images and PDF: load it, and send its content", i, kind)
 	}
@@ -355,21 +381,21 @@ func (m *model) cache(q *query) {
 	if m.settings.cache == "off" {
 		return
 	}
-	c := sdk.NewCacheControlEphemeralParam()
+	c := &cacheControl{Type: "ephemeral"}
 	if m.settings.cache == "1h" {
-		c.TTL = sdk.CacheControlEphemeralTTLTTL1h
+		c.TTL = "1h"
 	}
 	if n := len(q.Tools); n > 0 {
-		q.Tools[n-1].OfTool.CacheControl = c
+		q.Tools[n-1].CacheControl = c
 	}
 	if n := len(q.System); n > 0 {
 		q.System[n-1].CacheControl = c
 	}
 	left := 2
 	for i := len(q.Messages) - 1; i >= 0 && left > 0; i-- {
-		if msg := q.Messages[i]; msg.Role == sdk.MessageParamRoleUser {
-			if at := msg.Content[len(msg.Content)-1].GetCacheControl(); at != nil {
-				*at = c
+		if msg := q.Messages[i]; msg.Role == "user" {
+			if b, ok := msg.Content[len(msg.Content)-1].(*block); ok {
+				b.CacheControl = c
 			}
 			left--
 		}

@@ -57,7 +57,7 @@ func TestParameters(t *testing.T) {
 		"serial": {"m", llm.Request{Tools: []llm.Tool{{Name: "t", Title: "T"}}, Serial: true},
 			map[string]string{"max_tokens": "16384", "tool_choice": `{"disable_parallel_tool_use":true,"type":"auto"}`, "tools": `[{"input_schema":{"type":"object","properties":{}},"name":"t","description":"T","cache_control":{"type":"ephemeral"}}]`}},
 		"a schema": {"claude-sonnet-5-5", llm.Request{Schema: &llm.Schema{Schema: closed}},
-			map[string]string{"max_tokens": "16384", "output_config": `{"format":{"schema":{"additionalProperties":false,"properties":{"n":{"type":"integer"}},"required":["n"],"type":"object"},"type":"json_schema"}}`}},
+			map[string]string{"max_tokens": "16384", "output_config": `{"format":{"schema":{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false},"type":"json_schema"}}`}},
 		"a schema that can't bind": {"claude-sonnet-5-5", llm.Request{Schema: &llm.Schema{Schema: open}},
 			map[string]string{"max_tokens": "16384", "tool_choice": `{"name":"answer","type":"tool"}`, "tools": "[" + answer + "]"}},
 		"and thinking": {"claude-sonnet-5-5", llm.Request{Schema: &llm.Schema{Schema: open}, Effort: "low"},

@@ -1,27 +1,12 @@
 package anthropic
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"net/http"
 	"strings"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
 
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
-
-// failure makes the error of a call that failed.
-func (m *model) failure(ctx context.Context, raw *http.Response, err error) error {
-	var said *sdk.Error
-	var streamed []byte
-	if errors.As(err, &said) && said.StatusCode < 300 {
-		streamed = []byte(said.RawJSON())
-	}
-	return m.Failure(ctx, raw, err, streamed, read)
-}
 
 // classes are those of the API's types of errors.
 var classes = map[string]llm.Class{

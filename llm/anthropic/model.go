@@ -3,10 +3,6 @@ package anthropic
 import (
 	"context"
 	"iter"
-	"net/http"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
 
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
@@ -28,7 +24,7 @@ func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := sdk.CalculateNonStreamingTimeout(int(q.MaxTokens), q.Model, nil); err != nil {
+	if q.MaxTokens > maxWhole {
 		var whole *llm.Response
 		err := m.stream(ctx, r, q, func(d llm.Delta) bool {
 			whole = d.Response
@@ -36,24 +32,32 @@ func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error)
 		})
 		return whole, err
 	}
-	var raw *http.Response
-	msg, err := m.settings.messages.New(ctx, q.MessageNewParams, option.WithResponseInto(&raw))
+	body, err := m.Body(q, r.Extra, taken...)
 	if err != nil {
-		return nil, m.failure(ctx, raw, err)
+		return nil, err
 	}
-	if msg == nil { // the body was null
+	var msg *said
+	raw, err := m.Ask(ctx, body, &msg)
+	switch {
+	case err != nil:
+		return nil, err
+	case msg == nil: // the body was null
 		return nil, m.Malformed("the answer is none", "null")
+	case msg.StopReason == "":
+		return nil, m.Malformed("the answer has no reason to end", string(raw))
 	}
-	a := answer{id: msg.ID, model: string(msg.Model), stop: msg.StopReason, refusal: msg.StopDetails.Explanation}
-	a.count(msg.Usage)
+	a := answer{id: msg.ID, model: msg.Model, stop: msg.StopReason, refusal: msg.StopDetails.Explanation}
+	a.count(&msg.Usage)
 	for _, c := range msg.Content {
-		a.blocks = append(a.blocks, &block{raw: c.RawJSON()})
-	}
-	if a.stop == "" {
-		return nil, m.Malformed("the answer has no reason to end", msg.RawJSON())
+		a.blocks = append(a.blocks, &content{raw: c})
 	}
 	return a.response(m, r, q)
 }
+
+// maxWhole is how long an answer may be that comes as a whole: what is said in
+// ten minutes. After that, what is on the way takes a silent connection for a
+// dead one.
+const maxWhole = 128_000 / 6
 
 // Stream implements [llm.Model].
 func (m *model) Stream(ctx context.Context, r *llm.Request) iter.Seq2[llm.Delta, error] {

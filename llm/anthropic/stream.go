@@ -3,42 +3,90 @@ package anthropic
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"strings"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
 
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
 
+// said is an answer, or the beginning of one.
+type said struct {
+	ID          string            `json:"id"`
+	Model       string            `json:"model"`
+	Content     []json.RawMessage `json:"content"`
+	StopReason  string            `json:"stop_reason"`
+	StopDetails stopDetails       `json:"stop_details"`
+	Usage       usage             `json:"usage"`
+}
+
+type stopDetails struct {
+	Explanation string `json:"explanation"`
+}
+
+// usage are tokens. Events tell totals, of what they tell.
+type usage struct {
+	Input      *int64 `json:"input_tokens"`
+	CacheWrite *int64 `json:"cache_creation_input_tokens"`
+	CacheRead  *int64 `json:"cache_read_input_tokens"`
+	Output     *int64 `json:"output_tokens"`
+	Details    *struct {
+		Thinking int64 `json:"thinking_tokens"`
+	} `json:"output_tokens_details"`
+}
+
+// event is one of a stream.
+type event struct {
+	Type    string          `json:"type"`
+	Index   int             `json:"index"`
+	Message said            `json:"message"`
+	Block   json.RawMessage `json:"content_block"`
+	Delta   struct {
+		Text        string          `json:"text"`
+		Thinking    string          `json:"thinking"`
+		Signature   string          `json:"signature"`
+		PartialJSON string          `json:"partial_json"`
+		Citation    json.RawMessage `json:"citation"`
+		StopReason  string          `json:"stop_reason"`
+		StopDetails stopDetails     `json:"stop_details"`
+	} `json:"delta"`
+	Usage usage `json:"usage"`
+}
+
 // stream sends a request and hands out the answer as it comes, until yield
 // wants no more.
 func (m *model) stream(ctx context.Context, r *llm.Request, q *query, yield func(llm.Delta) bool) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var raw *http.Response
-	s := m.settings.messages.NewStreaming(ctx, q.MessageNewParams, option.WithResponseInto(&raw))
+	q.Stream = true
+	body, err := m.Body(q, r.Extra, taken...)
+	if err != nil {
+		return err
+	}
+	s, err := m.Listen(ctx, body)
+	if err != nil {
+		return err
+	}
 	defer s.Close()
 	var a answer
 	for s.Next() {
-		more, err := a.add(s.Current(), q, yield)
+		if s.Kind == "error" {
+			return s.Told()
+		}
+		var e event
+		if err := s.Decode(&e); err != nil {
+			return err
+		}
+		if e.Type == "error" {
+			return s.Told()
+		}
+		more, err := a.add(&e, q, yield)
 		if err != nil {
-			return m.Malformed(err.Error(), s.Current().RawJSON())
+			return m.Malformed(err.Error(), string(s.Data))
 		}
 		if !more {
 			return nil
 		}
 	}
-	if err := s.Err(); err != nil {
-		return m.failure(ctx, raw, err)
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if a.stop == "" {
-		return m.failure(ctx, raw, wire.ErrHalf)
+	if err := s.End(a.stop != ""); err != nil {
+		return err
 	}
 	res, err := a.response(m, r, q)
 	if err == nil {
@@ -50,25 +98,35 @@ func (m *model) stream(ctx context.Context, r *llm.Request, q *query, yield func
 // answer is what has come of one.
 type answer struct {
 	id, model string
-	stop      sdk.StopReason
+	stop      string
 	refusal   string
 	usage     llm.Usage
-	blocks    []*block
+	blocks    []*content
 }
 
-// block is a piece of content: as the API sent it, and what was added since.
-type block struct {
-	raw                       string
+// content is a block of an answer: as the API sent it, and what was added since.
+type content struct {
+	raw                       json.RawMessage
 	text, thinking, signature strings.Builder
 	input                     strings.Builder
 	citations                 []json.RawMessage
 }
 
-func (a *answer) count(u sdk.Usage) {
-	a.usage = llm.Usage{
-		Input:  u.InputTokens + u.CacheCreationInputTokens + u.CacheReadInputTokens,
-		Output: u.OutputTokens, CacheRead: u.CacheReadInputTokens, CacheWrite: u.CacheCreationInputTokens,
-		Reasoning: u.OutputTokensDetails.ThinkingTokens,
+// count takes what an event says of tokens.
+func (a *answer) count(u *usage) {
+	fresh := a.usage.Input - a.usage.CacheRead - a.usage.CacheWrite
+	tell := func(of, n *int64) {
+		if n != nil {
+			*of = *n
+		}
+	}
+	tell(&fresh, u.Input)
+	tell(&a.usage.CacheRead, u.CacheRead)
+	tell(&a.usage.CacheWrite, u.CacheWrite)
+	tell(&a.usage.Output, u.Output)
+	a.usage.Input = fresh + a.usage.CacheRead + a.usage.CacheWrite
+	if u.Details != nil {
+		a.usage.Reasoning = u.Details.Thinking
 	}
 }
 
@@ -77,37 +135,39 @@ type wrong string
 func (w wrong) Error() string { return string(w) }
 
 // add takes an event of the stream, and hands out what is new in it.
-func (a *answer) add(e sdk.MessageStreamEventUnion, q *query, yield func(llm.Delta) bool) (bool, error) {
+func (a *answer) add(e *event, q *query, yield func(llm.Delta) bool) (bool, error) {
 	switch e.Type {
 	case "message_start":
-		a.id, a.model = e.Message.ID, string(e.Message.Model)
-		a.count(e.Message.Usage)
+		a.id, a.model = e.Message.ID, e.Message.Model
+		a.count(&e.Message.Usage)
 	case "message_delta":
 		if e.Delta.StopReason != "" {
 			a.stop, a.refusal = e.Delta.StopReason, e.Delta.StopDetails.Explanation
 		}
-		a.recount(e.Usage)
+		a.count(&e.Usage)
 	case "content_block_start":
-		if e.Index != int64(len(a.blocks)) {
+		if e.Index != len(a.blocks) {
 			return false, wrong("a block begins out of order")
 		}
-		a.blocks = append(a.blocks, &block{raw: e.ContentBlock.RawJSON()})
-		if c := e.ContentBlock; c.Type == "tool_use" && c.Name != q.answer {
+		a.blocks = append(a.blocks, &content{raw: e.Block})
+		var c struct{ Type, ID, Name, Text string }
+		_ = json.Unmarshal(e.Block, &c) // as far as it goes; what is wrong with it is found at its end
+		if c.Type == "tool_use" && c.Name != q.answer {
 			return yield(llm.Delta{Call: &llm.ToolCall{ID: c.ID, Name: c.Name}}), nil
 		} else if c.Text != "" {
 			return yield(llm.Delta{Text: c.Text}), nil
 		}
 	case "content_block_delta":
-		if e.Index < 0 || e.Index >= int64(len(a.blocks)) {
+		if e.Index < 0 || e.Index >= len(a.blocks) {
 			return false, wrong("a piece of a block that did not begin")
 		}
-		b, d := a.blocks[e.Index], e.Delta
+		b, d := a.blocks[e.Index], &e.Delta
 		b.text.WriteString(d.Text)
 		b.thinking.WriteString(d.Thinking)
 		b.signature.WriteString(d.Signature)
 		b.input.WriteString(d.PartialJSON)
-		if raw := d.Citation.RawJSON(); raw != "" {
-			b.citations = append(b.citations, json.RawMessage(raw))
+		if d.Citation != nil {
+			b.citations = append(b.citations, d.Citation)
 		}
 		switch {
 		case d.Text != "":
@@ -121,38 +181,17 @@ func (a *answer) add(e sdk.MessageStreamEventUnion, q *query, yield func(llm.Del
 	return true, nil
 }
 
-// recount takes what a later event says: totals, where it has them.
-func (a *answer) recount(u sdk.MessageDeltaUsage) {
-	fresh := a.usage.Input - a.usage.CacheRead - a.usage.CacheWrite
-	if u.JSON.InputTokens.Valid() {
-		fresh = u.InputTokens
-	}
-	if u.JSON.CacheReadInputTokens.Valid() {
-		a.usage.CacheRead = u.CacheReadInputTokens
-	}
-	if u.JSON.CacheCreationInputTokens.Valid() {
-		a.usage.CacheWrite = u.CacheCreationInputTokens
-	}
-	a.usage.Input = fresh + a.usage.CacheRead + a.usage.CacheWrite
-	if u.JSON.OutputTokens.Valid() {
-		a.usage.Output = u.OutputTokens
-	}
-	if u.JSON.OutputTokensDetails.Valid() {
-		a.usage.Reasoning = u.OutputTokensDetails.ThinkingTokens
-	}
-}
-
 // name is that of the tool that is called.
-func (b *block) name() string {
+func (b *content) name() string {
 	var c struct {
 		Name string `json:"name"`
 	}
-	_ = json.Unmarshal([]byte(b.raw), &c) // the SDK has read it
+	_ = json.Unmarshal(b.raw, &c) // as far as it goes
 	return c.Name
 }
 
 // part is a block as this project has it.
-func (b *block) part(provider string) (llm.Part, error) {
+func (b *content) part(provider string) (llm.Part, error) {
 	var c struct {
 		Type      string            `json:"type"`
 		Text      string            `json:"text"`
@@ -166,13 +205,13 @@ func (b *block) part(provider string) (llm.Part, error) {
 			Type string `json:"type"`
 		} `json:"caller"`
 	}
-	if err := json.Unmarshal([]byte(b.raw), &c); err != nil {
+	if err := json.Unmarshal(b.raw, &c); err != nil {
 		return llm.Part{}, wrong("a block is none: " + err.Error())
 	}
 	c.Text += b.text.String()
 	c.Citations = append(c.Citations, b.citations...)
 	raw := func(changed map[string]any) *llm.Raw {
-		return &llm.Raw{Provider: provider, Data: wire.With(json.RawMessage(b.raw), changed)}
+		return &llm.Raw{Provider: provider, Data: wire.With(b.raw, changed)}
 	}
 	switch c.Type {
 	case "text":
@@ -213,7 +252,7 @@ func (a *answer) response(m *model, r *llm.Request, q *query) (*llm.Response, er
 	for _, b := range a.blocks {
 		p, err := b.part(m.Provider)
 		if err != nil {
-			return nil, m.Malformed(err.Error(), b.raw)
+			return nil, m.Malformed(err.Error(), string(b.raw))
 		}
 		switch {
 		case p.Call != nil && p.Call.Name == q.answer:
@@ -223,15 +262,15 @@ func (a *answer) response(m *model, r *llm.Request, q *query) (*llm.Response, er
 		}
 	}
 	switch a.stop {
-	case sdk.StopReasonEndTurn:
+	case "end_turn":
 		out.Stop = llm.StopEnd
-	case sdk.StopReasonToolUse:
+	case "tool_use":
 		out.Stop = llm.StopTools
-	case sdk.StopReasonMaxTokens, sdk.StopReasonModelContextWindowExceeded:
+	case "max_tokens", "model_context_window_exceeded":
 		out.Stop = llm.StopLength
-	case sdk.StopReasonStopSequence:
+	case "stop_sequence":
 		out.Stop = llm.StopText
-	case sdk.StopReasonRefusal:
+	case "refusal":
 		out.Stop = llm.StopFilter
 		if msg.Text() == "" && a.refusal != "" {
 			msg.Parts = append(msg.Parts, llm.Part{Text: a.refusal})

@@ -1,14 +1,11 @@
 package openai
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
-
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/packages/respjson"
-	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
@@ -24,8 +21,91 @@ var strict = wire.Rules{Known: []string{
 // the answer depends on them.
 var taken = []string{"model", "messages", "stream", "stream_options", "n", "tools", "functions"}
 
-// params are a request in the protocol's form.
-func (m *model) params(r *llm.Request) (*sdk.ChatCompletionNewParams, error) {
+// query is a request in the protocol's form.
+type query struct {
+	Model               string         `json:"model"`
+	Messages            []any          `json:"messages"` // message, or one with what an endpoint added
+	Tools               []tool         `json:"tools,omitempty"`
+	ToolChoice          any            `json:"tool_choice,omitempty"`
+	ParallelToolCalls   *bool          `json:"parallel_tool_calls,omitempty"`
+	ResponseFormat      *format        `json:"response_format,omitempty"`
+	MaxTokens           int            `json:"max_tokens,omitempty"`
+	MaxCompletionTokens int            `json:"max_completion_tokens,omitempty"`
+	Temperature         *float64       `json:"temperature,omitempty"`
+	TopP                *float64       `json:"top_p,omitempty"`
+	Seed                *int64         `json:"seed,omitempty"`
+	Stop                []string       `json:"stop,omitempty"`
+	ReasoningEffort     string         `json:"reasoning_effort,omitempty"`
+	User                string         `json:"user,omitempty"`
+	Stream              bool           `json:"stream,omitempty"`
+	StreamOptions       *streamOptions `json:"stream_options,omitempty"`
+}
+
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage"`
+}
+
+type format struct {
+	Schema struct {
+		Name   string          `json:"name"`
+		Strict bool            `json:"strict,omitempty"`
+		Schema json.RawMessage `json:"schema"`
+	} `json:"json_schema"`
+	Type string `json:"type"`
+}
+
+// tool is a function, or the choice of one.
+type tool struct {
+	Function function `json:"function"`
+	Type     string   `json:"type"`
+}
+
+type function struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters,omitempty"`
+}
+
+type message struct {
+	Content    any    `json:"content,omitempty"`    // string, or []part
+	ToolCalls  []any  `json:"tool_calls,omitempty"` // toolCall, or one with what an endpoint added
+	Role       string `json:"role"`
+	ToolCallID string `json:"tool_call_id,omitempty"`
+}
+
+type toolCall struct {
+	ID       string `json:"id"`
+	Function struct {
+		Arguments string `json:"arguments"`
+		Name      string `json:"name"`
+	} `json:"function"`
+	Type string `json:"type"`
+}
+
+type part struct {
+	Text       string    `json:"text,omitempty"`
+	ImageURL   *imageURL `json:"image_url,omitempty"`
+	File       *file     `json:"file,omitempty"`
+	InputAudio *audio    `json:"input_audio,omitempty"`
+	Type       string    `json:"type"`
+}
+
+type imageURL struct {
+	URL string `json:"url"`
+}
+
+type file struct {
+	Data string `json:"file_data"`
+	Name string `json:"filename"`
+}
+
+type audio struct {
+	Data   string `json:"data"`
+	Format string `json:"format"`
+}
+
+// body is a request as it is sent.
+func (m *model) body(r *llm.Request, stream bool) ([]byte, error) {
 	s := m.settings
 	if err := m.provider.Ready(); err != nil {
 		return nil, err
@@ -33,69 +113,39 @@ func (m *model) params(r *llm.Request) (*sdk.ChatCompletionNewParams, error) {
 	if err := m.Validate(r); err != nil {
 		return nil, err
 	}
-	out := &sdk.ChatCompletionNewParams{Model: m.Model}
+	q := &query{
+		Model: m.Model, Messages: make([]any, 0, len(r.Messages)+1), Temperature: r.Temperature, TopP: r.TopP, Seed: r.Seed, Stop: r.Stop,
+		ReasoningEffort: r.Effort, User: cmp.Or(r.User, s.user),
+	}
 	if r.System != "" {
-		out.Messages = append(out.Messages, sdk.SystemMessage(r.System))
+		q.Messages = append(q.Messages, message{Role: "system", Content: r.System})
 	}
 	for i, msg := range r.Messages {
-		var err error
-		if out.Messages, err = m.message(out.Messages, i, msg); err != nil {
+		if err := m.message(q, i, msg); err != nil {
 			return nil, err
 		}
 	}
-	if err := m.tools(out, r); err != nil {
+	if err := m.tools(q, r); err != nil {
 		return nil, err
 	}
 	if r.Schema != nil {
-		schema, ok := m.provider.schemas.Answer(r.Schema.Schema, strict)
-		format := shared.ResponseFormatJSONSchemaJSONSchemaParam{Name: r.Schema.Name, Schema: schema}
-		if format.Name == "" {
-			format.Name = "answer"
-		}
-		if ok {
-			format.Strict = sdk.Bool(true)
-		}
-		out.ResponseFormat.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{JSONSchema: format}
+		q.ResponseFormat = &format{Type: "json_schema"}
+		f := &q.ResponseFormat.Schema
+		f.Name = cmp.Or(r.Schema.Name, "answer")
+		f.Schema, f.Strict = m.provider.schemas.Answer(r.Schema.Schema, strict)
 	}
-	if r.MaxTokens > 0 {
-		if s.official {
-			out.MaxCompletionTokens = sdk.Int(int64(r.MaxTokens))
-		} else {
-			out.MaxTokens = sdk.Int(int64(r.MaxTokens))
-		}
+	if s.official {
+		q.MaxCompletionTokens = r.MaxTokens
+	} else {
+		q.MaxTokens = r.MaxTokens
 	}
-	if r.Temperature != nil {
-		out.Temperature = sdk.Float(*r.Temperature)
+	if r.Effort == "" && thinks(m.Model) {
+		q.ReasoningEffort = s.effort
 	}
-	if r.TopP != nil {
-		out.TopP = sdk.Float(*r.TopP)
+	if q.Stream = stream; stream {
+		q.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
-	if r.Seed != nil {
-		out.Seed = sdk.Int(*r.Seed)
-	}
-	if len(r.Stop) > 0 {
-		out.Stop.OfStringArray = r.Stop
-	}
-	switch {
-	case r.Effort != "":
-		out.ReasoningEffort = shared.ReasoningEffort(r.Effort)
-	case s.effort != "" && thinks(m.Model):
-		out.ReasoningEffort = shared.ReasoningEffort(s.effort)
-	}
-	switch {
-	case r.User != "":
-		out.User = sdk.String(r.User)
-	case s.user != "":
-		out.User = sdk.String(s.user)
-	}
-	if len(r.Extra) > 0 {
-		extra, err := m.Extra(r.Extra, taken...)
-		if err != nil {
-			return nil, err
-		}
-		out.SetExtraFields(extra)
-	}
-	return out, nil
+	return m.Body(q, r.Extra, taken...)
 }
 
 // thinks tells whether a model of OpenAI's is one that the effort is for.
@@ -110,58 +160,49 @@ func thinks(name string) bool {
 	return slices.ContainsFunc([]string{"o1", "o3", "o4", "gpt-5", "gpt-6", "gpt-oss"}, func(p string) bool { return strings.HasPrefix(base, p) })
 }
 
-func (m *model) tools(out *sdk.ChatCompletionNewParams, r *llm.Request) error {
+func (m *model) tools(q *query, r *llm.Request) error {
 	if len(r.Tools) == 0 {
 		return nil
 	}
-	out.Tools = make([]sdk.ChatCompletionToolUnionParam, len(r.Tools))
+	q.Tools = make([]tool, len(r.Tools))
 	for i, t := range r.Tools {
 		schema := m.provider.schemas.Tool(t.Schema)
 		if schema.Err != nil {
 			return m.Refuse("the schema of tool %s: %v", t.Name, schema.Err)
 		}
-		f := shared.FunctionDefinitionParam{Name: t.Name, Parameters: schema.Fields}
-		if t.Description != "" {
-			f.Description = sdk.String(t.Description)
-		} else if t.Title != "" {
-			f.Description = sdk.String(t.Title)
-		}
-		out.Tools[i] = sdk.ChatCompletionFunctionTool(f)
+		q.Tools[i] = tool{function{t.Name, cmp.Or(t.Description, t.Title), schema.Schema}, "function"}
 	}
 	switch r.Choice {
 	case llm.ToolAuto:
 	case llm.ToolNone, llm.ToolRequired:
-		out.ToolChoice.OfAuto = sdk.String(string(r.Choice))
+		q.ToolChoice = r.Choice
 	default:
-		out.ToolChoice = sdk.ToolChoiceOptionFunctionToolChoice(sdk.ChatCompletionNamedToolChoiceFunctionParam{Name: string(r.Choice)})
+		q.ToolChoice = tool{function{Name: string(r.Choice)}, "function"}
 	}
 	if r.Serial {
-		out.ParallelToolCalls = sdk.Bool(false)
+		q.ParallelToolCalls = new(bool)
 	}
 	return nil
 }
 
 // message adds one message in the protocol's form, which may be several.
-func (m *model) message(out []sdk.ChatCompletionMessageParamUnion, i int, msg llm.Message) ([]sdk.ChatCompletionMessageParamUnion, error) {
+func (m *model) message(q *query, i int, msg llm.Message) error {
 	switch msg.Role {
 	case llm.RoleUser:
 		if text, ok := onlyText(msg.Parts); ok {
-			return append(out, sdk.UserMessage(text)), nil
+			q.Messages = append(q.Messages, message{Role: "user", Content: text})
+			return nil
 		}
 		parts, err := m.content(i, msg.Parts)
-		if err != nil {
-			return nil, err
-		}
-		return append(out, sdk.UserMessage(parts)), nil
+		q.Messages = append(q.Messages, message{Role: "user", Content: parts})
+		return err
 	case llm.RoleModel:
 		a, err := m.assistant(i, msg)
-		if err != nil {
-			return nil, err
-		}
-		return append(out, sdk.ChatCompletionMessageParamUnion{OfAssistant: a}), nil
+		q.Messages = append(q.Messages, a)
+		return err
 	}
 	// Results: one message each, and what is no text after all of them.
-	var media []sdk.ChatCompletionContentPartUnionParam
+	var media []part
 	for _, p := range msg.Parts {
 		res := p.Result
 		var rest []llm.Part
@@ -174,9 +215,9 @@ func (m *model) message(out []sdk.ChatCompletionMessageParamUnion, i int, msg ll
 		if len(rest) > 0 {
 			parts, err := m.content(i, rest)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			media = append(media, sdk.TextContentPart("What "+res.Name+" gave ("+wire.CallID(res.ID)+"):"))
+			media = append(media, textPart("What "+res.Name+" gave ("+wire.CallID(res.ID)+"):"))
 			media = append(media, parts...)
 			if text == "" {
 				text = "(in the message after the results)"
@@ -185,13 +226,15 @@ func (m *model) message(out []sdk.ChatCompletionMessageParamUnion, i int, msg ll
 		if res.Error {
 			text = "Error: " + text
 		}
-		out = append(out, sdk.ToolMessage(text, wire.CallID(res.ID)))
+		q.Messages = append(q.Messages, message{Role: "tool", Content: text, ToolCallID: wire.CallID(res.ID)})
 	}
 	if len(media) > 0 {
-		out = append(out, sdk.UserMessage(media))
+		q.Messages = append(q.Messages, message{Role: "user", Content: media})
 	}
-	return out, nil
+	return nil
 }
+
+func textPart(text string) part { return part{Type: "text", Text: text} }
 
 func onlyText(parts []llm.Part) (string, bool) {
 	var b strings.Builder
@@ -205,12 +248,12 @@ func onlyText(parts []llm.Part) (string, bool) {
 }
 
 // content is text and media.
-func (m *model) content(i int, parts []llm.Part) ([]sdk.ChatCompletionContentPartUnionParam, error) {
-	var out []sdk.ChatCompletionContentPartUnionParam
+func (m *model) content(i int, parts []llm.Part) ([]part, error) {
+	var out []part
 	for _, p := range parts {
 		if p.Media == nil {
 			if p.Text != "" {
-				out = append(out, sdk.TextContentPart(p.Text))
+				out = append(out, textPart(p.Text))
 			}
 			continue
 		}
@@ -223,7 +266,7 @@ func (m *model) content(i int, parts []llm.Part) ([]sdk.ChatCompletionContentPar
 	return out, nil
 }
 
-func (m *model) media(i int, d *llm.Media) (out sdk.ChatCompletionContentPartUnionParam, err error) {
+func (m *model) media(i int, d *llm.Media) (out part, err error) {
 	kind, _, _ := strings.Cut(d.Type, ";")
 	data := func() string { return base64.StdEncoding.EncodeToString(d.Data) }
 	uri := func() string { return "data:" + kind + ";base64," + data() }
@@ -233,119 +276,169 @@ func (m *model) media(i int, d *llm.Media) (out sdk.ChatCompletionContentPartUni
 		if u == "" {
 			u = uri()
 		}
-		return sdk.ImageContentPart(sdk.ChatCompletionContentPartImageImageURLParam{URL: u}), nil
+		return part{Type: "image_url", ImageURL: &imageURL{u}}, nil
 	case d.URL != "":
 		return out, m.Refuse("message %d has %s by a URL, which the protocol has for images only: load it, and send its content", i, kind)
 	case kind == "application/pdf":
-		name := d.Name
-		if name == "" {
-			name = "document.pdf"
-		}
-		return sdk.FileContentPart(sdk.ChatCompletionContentPartFileFileParam{Filename: sdk.String(name), FileData: sdk.String(uri())}), nil
+		return part{Type: "file", File: &file{Data: uri(), Name: cmp.Or(d.Name, "document.pdf")}}, nil
 	case kind == "audio/wav", kind == "audio/x-wav":
-		return sdk.InputAudioContentPart(sdk.ChatCompletionContentPartInputAudioInputAudioParam{Data: data(), Format: "wav"}), nil
+		return part{Type: "input_audio", InputAudio: &audio{data(), "wav"}}, nil
 	case kind == "audio/mpeg", kind == "audio/mp3":
-		return sdk.InputAudioContentPart(sdk.ChatCompletionContentPartInputAudioInputAudioParam{Data: data(), Format: "mp3"}), nil
+		return part{Type: "input_audio", InputAudio: &audio{data(), "mp3"}}, nil
 	case strings.HasPrefix(kind, "text/"), kind == "application/json":
 		text := string(d.Data)
 		if d.Name != "" {
 			text = d.Name + ":\n\n" + text
 		}
-		return sdk.TextContentPart(text), nil
+		return textPart(text), nil
 	}
 	return out, m.Refuse("message %d has %s, which the protocol has no place for: it has images, PDF, WAV, MP3 and text", i, kind)
 }
 
-// reasoning are the names under which endpoints tell what a model thought.
-var reasoning = []string{"reasoning_content", "reasoning"}
-
-func (m *model) assistant(i int, msg llm.Message) (*sdk.ChatCompletionAssistantMessageParam, error) {
-	out := &sdk.ChatCompletionAssistantMessageParam{}
+// assistant is a message of the model: a message, or JSON where an endpoint
+// gets back what it added.
+func (m *model) assistant(i int, msg llm.Message) (any, error) {
+	out := message{Role: "assistant"}
 	var text strings.Builder
-	extra := map[string]any{}
+	var thought []json.RawMessage
 	for _, p := range msg.Parts {
 		switch own := p.Raw != nil && p.Raw.Provider == m.Provider; {
 		case p.Media != nil:
 			return nil, m.Refuse("message %d has %s of the model, which the protocol has no place for", i, p.Media.Type)
 		case p.Call != nil:
-			call := sdk.ChatCompletionMessageFunctionToolCallParam{
-				ID:       wire.CallID(p.Call.ID),
-				Function: sdk.ChatCompletionMessageFunctionToolCallFunctionParam{Name: p.Call.Name, Arguments: wire.Written(p.Call)},
+			c := toolCall{ID: wire.CallID(p.Call.ID), Type: "function"}
+			c.Function.Name, c.Function.Arguments = p.Call.Name, wire.Written(p.Call)
+			if !own {
+				out.ToolCalls = append(out.ToolCalls, c)
+				continue
 			}
-			if own {
-				fields, err := wire.Fields(p.Raw.Data)
-				if err != nil {
-					return nil, m.Refuse("message %d: call %s has raw data that are no object", i, p.Call.ID)
-				}
-				call.SetExtraFields(fields)
+			full, err := joined(c, p.Raw.Data)
+			if err != nil {
+				return nil, m.Refuse("message %d: call %s has raw data that are no object", i, p.Call.ID)
 			}
-			out.ToolCalls = append(out.ToolCalls, sdk.ChatCompletionMessageToolCallUnionParam{OfFunction: &call})
+			out.ToolCalls = append(out.ToolCalls, full)
 		case p.Reasoning != nil:
 			if own {
-				fields, err := wire.Fields(p.Raw.Data)
-				if err != nil {
-					return nil, m.Refuse("message %d has raw reasoning that is no object", i)
-				}
-				for k, v := range fields {
-					extra[k] = v
-				}
+				thought = append(thought, p.Raw.Data)
 			}
 		default:
 			text.WriteString(p.Text)
 		}
 	}
 	if text.Len() > 0 || len(out.ToolCalls) == 0 {
-		out.Content.OfString = sdk.String(text.String())
+		out.Content = text.String()
 	}
 	// Some endpoints demand what the model thought before its calls; some
 	// refuse what it thought before an answer.
-	if len(extra) > 0 && len(out.ToolCalls) > 0 {
-		out.SetExtraFields(extra)
+	if len(thought) == 0 || len(out.ToolCalls) == 0 {
+		return out, nil
 	}
-	return out, nil
+	full, err := joined(out, thought...)
+	if err != nil {
+		return nil, m.Refuse("message %d has raw reasoning that is no object", i)
+	}
+	return full, nil
+}
+
+// joined is a value with the members of objects.
+func joined(v any, more ...json.RawMessage) (json.RawMessage, error) {
+	b, err := wire.Encode(v)
+	for _, o := range more {
+		if err == nil {
+			b, err = wire.Joined(b, o)
+		}
+	}
+	return b, err
+}
+
+// completion is a whole answer, or a piece of one.
+type completion struct {
+	ID      string `json:"id"`
+	Model   string `json:"model"`
+	Choices []struct {
+		Index        int    `json:"index"`
+		FinishReason string `json:"finish_reason"`
+		Message      spoken `json:"message"`
+		Delta        spoken `json:"delta"`
+	} `json:"choices"`
+	Usage usage           `json:"usage"`
+	Error json.RawMessage `json:"error"` // in a stream
+}
+
+// spoken is what a model says, or the next piece of it.
+type spoken struct {
+	Content          string  `json:"content"`
+	Refusal          string  `json:"refusal"`
+	ReasoningContent string  `json:"reasoning_content"` // endpoints have two names for it
+	Reasoning        string  `json:"reasoning"`
+	ToolCalls        []piece `json:"tool_calls"`
+}
+
+type usage struct {
+	Input   int64 `json:"prompt_tokens"`
+	Output  int64 `json:"completion_tokens"`
+	Details struct {
+		Cached int64 `json:"cached_tokens"`
+	} `json:"prompt_tokens_details"`
+	OutputDetails struct {
+		Reasoning int64 `json:"reasoning_tokens"`
+	} `json:"completion_tokens_details"`
+}
+
+func (u *usage) usage() llm.Usage {
+	return llm.Usage{Input: u.Input, Output: u.Output, CacheRead: u.Details.Cached, Reasoning: u.OutputDetails.Reasoning}
+}
+
+// piece is a call, or a piece of one.
+type piece struct {
+	index          int
+	id, name, args string
+	extra          map[string]json.RawMessage // what the protocol does not have
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]. What is of another type than it
+// should be is left out, except for arguments that are JSON themselves.
+func (p *piece) UnmarshalJSON(b []byte) error {
+	var known struct {
+		Index    int    `json:"index"`
+		ID       string `json:"id"`
+		Function struct {
+			Name      string          `json:"name"`
+			Arguments json.RawMessage `json:"arguments"`
+		} `json:"function"`
+	}
+	_ = json.Unmarshal(b, &known) // as far as it goes
+	*p = piece{index: known.Index, id: known.ID, name: known.Function.Name, extra: wire.Others(b, "index", "id", "function", "type", "custom")}
+	if args := known.Function.Arguments; string(args) != "null" && json.Unmarshal(args, &p.args) != nil {
+		p.args = string(args)
+	}
+	return nil
 }
 
 // response is a whole answer.
-func (m *model) response(r *llm.Request, c *sdk.ChatCompletion) (*llm.Response, error) {
+func (m *model) response(r *llm.Request, c *completion, raw []byte) (*llm.Response, error) {
 	if c == nil { // the body was null
 		return nil, m.Malformed("the answer is none", "null")
 	}
 	if len(c.Choices) == 0 {
-		return nil, m.Malformed("the answer has no choices", c.RawJSON())
+		return nil, m.Malformed("the answer has no choices", string(raw))
 	}
 	var a answer
 	choice := c.Choices[0]
-	msg := choice.Message
-	a.id, a.model, a.finish, a.usage = c.ID, c.Model, choice.FinishReason, usage(c.Usage)
+	msg := &choice.Message
+	a.id, a.model, a.finish, a.usage = c.ID, c.Model, choice.FinishReason, c.Usage.usage()
 	a.text.WriteString(msg.Content)
 	a.refusal.WriteString(msg.Refusal)
-	a.think(msg.JSON.ExtraFields)
-	for i, call := range msg.ToolCalls {
-		a.call(&a.order, i, call.ID, call.Function.Name, call.Function.Arguments, extraOf(call.RawJSON()))
+	a.think(msg)
+	for i := range msg.ToolCalls {
+		p := &msg.ToolCalls[i]
+		p.index = i
+		a.call(p)
 	}
 	if a.finish == "" {
 		a.finish = "stop" // some endpoints say nothing in a whole answer
 	}
 	return a.response(m, r), nil
-}
-
-// extraOf are the members of a call that the protocol does not have.
-func extraOf(raw string) map[string]json.RawMessage {
-	var all map[string]json.RawMessage
-	if json.Unmarshal([]byte(raw), &all) != nil {
-		return nil
-	}
-	for _, known := range []string{"id", "type", "function", "index", "custom"} {
-		delete(all, known)
-	}
-	return all
-}
-
-func usage(u sdk.CompletionUsage) llm.Usage {
-	return llm.Usage{
-		Input: u.PromptTokens, Output: u.CompletionTokens,
-		CacheRead: u.PromptTokensDetails.CachedTokens, Reasoning: u.CompletionTokensDetails.ReasoningTokens,
-	}
 }
 
 // answer is what has come of one.
@@ -366,40 +459,40 @@ type call struct {
 }
 
 // think takes a piece of reasoning, under any of its names.
-func (a *answer) think(extra map[string]respjson.Field) string {
-	for _, name := range reasoning {
-		var piece string
-		if f, ok := extra[name]; ok && json.Unmarshal([]byte(f.Raw()), &piece) == nil && piece != "" {
-			a.thoughtName = name
-			a.thought.WriteString(piece)
-			return piece
-		}
+func (a *answer) think(s *spoken) string {
+	piece, name := s.ReasoningContent, "reasoning_content"
+	if piece == "" {
+		piece, name = s.Reasoning, "reasoning"
 	}
-	return ""
+	if piece != "" {
+		a.thoughtName = name
+		a.thought.WriteString(piece)
+	}
+	return piece
 }
 
 // call takes a piece of a call, and gives the call if it is a new one.
-func (a *answer) call(calls *[]*call, index int, id, name, args string, extra map[string]json.RawMessage) *call {
+func (a *answer) call(p *piece) *call {
 	var c *call
-	for _, have := range slices.Backward(*calls) {
-		if have.index == index {
+	for _, have := range slices.Backward(a.order) {
+		if have.index == p.index {
 			c = have
 			break
 		}
 	}
-	begun := c == nil || id != "" && c.id != "" && id != c.id // some endpoints give every call the index 0
+	begun := c == nil || p.id != "" && c.id != "" && p.id != c.id // some endpoints give every call the index 0
 	if begun {
-		c = &call{index: index}
-		*calls = append(*calls, c)
+		c = &call{index: p.index}
+		a.order = append(a.order, c)
 	}
 	if c.id == "" {
-		c.id = id
+		c.id = p.id
 	}
 	if begun || c.name == "" {
-		c.name = name // some repeat it with each piece
+		c.name = p.name // some repeat it with each piece
 	}
-	c.args.WriteString(args)
-	for k, v := range extra {
+	c.args.WriteString(p.args)
+	for k, v := range p.extra {
 		if c.extra == nil {
 			c.extra = map[string]json.RawMessage{}
 		}

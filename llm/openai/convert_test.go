@@ -62,7 +62,7 @@ func TestParameters(t *testing.T) {
 			map[string]string{"max_tokens": "9", "temperature": "0", "top_p": "0.5", "seed": "7", "stop": `["END"]`, "user": `"u"`, "reasoning_effort": `"none"`, "verbosity": `"low"`},
 		},
 		"serial": {llm.Request{Tools: []llm.Tool{{Name: "t", Description: "d"}}, Serial: true, Choice: "t"},
-			map[string]string{"parallel_tool_calls": "false", "tool_choice": `{"function":{"name":"t"},"type":"function"}`, "tools": `[{"function":{"name":"t","description":"d","parameters":{"properties":{},"type":"object"}},"type":"function"}]`}, nil},
+			map[string]string{"parallel_tool_calls": "false", "tool_choice": `{"function":{"name":"t"},"type":"function"}`, "tools": `[{"function":{"name":"t","description":"d","parameters":{"type":"object","properties":{}}},"type":"function"}]`}, nil},
 		"strict": {llm.Request{Schema: &llm.Schema{Name: "n", Schema: strict}},
 			map[string]string{"response_format": `{"json_schema":{"name":"n","strict":true,"schema":{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}},"type":"json_schema"}`}, nil},
 		"loose": {llm.Request{Schema: &llm.Schema{Schema: loose}},
@@ -209,5 +209,20 @@ func TestRefuses(t *testing.T) {
 	}
 	if e.n != 0 {
 		t.Errorf("%d requests were sent", e.n)
+	}
+}
+
+// TestMembersOfOtherTypes has what some endpoints send in another form.
+func TestMembersOfOtherTypes(t *testing.T) {
+	t.Parallel()
+	e := &endpoint{body: `{"id":7,"choices":[{"index":"0","finish_reason":"tool_calls","message":{"content":["x"],"tool_calls":[
+		{"id":"a","index":"0","function":{"name":"t","arguments":{"n": 1}}},{"id":"b","function":{"name":"t","arguments":null}},7]}}],"usage":"little"}`}
+	res, err := open(t, e).Call(t.Context(), &llm.Request{Messages: []llm.Message{llm.User("x")}, Tools: []llm.Tool{{Name: "t"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := res.Message.Calls()
+	if len(calls) != 3 || calls[0].ID != "a" || string(calls[0].Args) != `{"n":1}` || string(calls[1].Args) != `{}` || res.Stop != llm.StopTools {
+		t.Errorf("got %+v, %+v", res, calls)
 	}
 }

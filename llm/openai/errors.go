@@ -1,26 +1,11 @@
 package openai
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"net/http"
-
-	"github.com/openai/openai-go/v3/packages/ssestream"
 
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
-
-// failure makes the error of a call that failed.
-func (m *model) failure(ctx context.Context, raw *http.Response, err error) error {
-	var streamed *ssestream.StreamError
-	var body []byte
-	if errors.As(err, &streamed) {
-		body = streamed.Event.Data
-	}
-	return m.Failure(ctx, raw, err, body, read)
-}
 
 // read takes from the body of an error what it says. Endpoints have several
 // forms for it.

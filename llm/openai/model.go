@@ -3,9 +3,6 @@ package openai
 import (
 	"context"
 	"iter"
-	"net/http"
-
-	"github.com/openai/openai-go/v3/option"
 
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
@@ -22,16 +19,16 @@ func (m *model) Name() string { return m.Model }
 
 // Call implements [llm.Model].
 func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error) {
-	params, err := m.params(r)
+	body, err := m.body(r, false)
 	if err != nil {
 		return nil, err
 	}
-	var raw *http.Response
-	c, err := m.settings.chat.New(ctx, *params, option.WithResponseInto(&raw))
+	var c *completion
+	raw, err := m.Ask(ctx, body, &c)
 	if err != nil {
-		return nil, m.failure(ctx, raw, err)
+		return nil, err
 	}
-	return m.response(r, c)
+	return m.response(r, c, raw)
 }
 
 // Stream implements [llm.Model].

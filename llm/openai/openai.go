@@ -7,7 +7,7 @@
 //	openai.LMStudio(nil)                                  // http://localhost:1234/v1
 //	openai.Compatible("groq", &openai.Options{BaseURL: "https://api.groq.com/openai/v1", APIKey: key})
 //
-// A call is one attempt: the SDK's own retries are off.
+// A call is one attempt.
 //
 // # What is sent
 //
@@ -38,9 +38,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -111,8 +108,7 @@ type settings struct {
 	model    string
 	effort   string
 	user     string
-	secrets  []string
-	chat     sdk.ChatCompletionService
+	at       wire.Endpoint
 	err      error
 }
 
@@ -158,7 +154,7 @@ func (p *Provider) Ready() error {
 	if s.err != nil {
 		return s.err
 	}
-	if s.official && s.key.IsZero() && len(s.secrets) == 0 {
+	if s.official && s.key.IsZero() && !s.at.Secrets() {
 		return wire.NoKey(p.name, s.model, "OPENAI_API_KEY")
 	}
 	return nil
@@ -174,7 +170,7 @@ func (p *Provider) Model(name string) (llm.Model, error) {
 	if name = cmp.Or(name, s.model); name == "" {
 		return nil, fmt.Errorf("%s: no model is named: name one as %s:NAME, or write %s.default_model", p.name, p.name, p.name)
 	}
-	return &model{wire.Caller{Provider: p.name, Model: name, Secrets: s.secrets}, p, s}, nil
+	return &model{wire.Caller{Provider: p.name, Model: name, At: &s.at}, p, s}, nil
 }
 
 // resolve finds out what holds: what the program set, the section, the
@@ -191,27 +187,19 @@ func (p *Provider) resolve() {
 	s.effort = cmp.Or(p.opts.Effort, p.section.ReasoningEffort)
 	s.user = cmp.Or(p.opts.User, p.section.User)
 	s.key = wire.FirstKey(p.opts.APIKey, p.section.APIKey, envKey)
-	u, err := wire.Endpoint(p.name, s.url)
+	u, err := wire.BaseURL(p.name, s.url)
 	if err != nil {
 		s.err = err
 		return
 	}
 	s.official = u.Hostname() == "api.openai.com" || strings.HasSuffix(u.Hostname(), ".openai.azure.com")
-	opts := []option.RequestOption{
-		option.WithBaseURL(strings.TrimSuffix(s.url, "/") + "/"),
-		option.WithMaxRetries(0),
-		option.WithHTTPClient(wire.Client(p.opts.HTTPClient)),
-		option.WithHeader("User-Agent", "mcpagent"),
-	}
+	s.at = wire.Endpoint{URL: strings.TrimSuffix(s.url, "/") + "/chat/completions", Client: p.opts.HTTPClient, Read: read}
 	if !s.key.IsZero() {
-		opts = append(opts, option.WithAPIKey(s.key.Reveal()))
-		s.secrets = append(s.secrets, s.key.Reveal())
+		s.at.Secret("Authorization", "Bearer ", s.key)
 	}
 	for _, headers := range []map[string]durable.Secret{p.section.DefaultHeaders, p.opts.Headers} {
 		for name, value := range headers {
-			opts = append(opts, option.WithHeader(name, value.Reveal()))
-			s.secrets = append(s.secrets, value.Reveal())
+			s.at.Secret(name, "", value)
 		}
 	}
-	s.chat = sdk.NewChatCompletionService(opts...)
 }

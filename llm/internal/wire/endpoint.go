@@ -1,7 +1,13 @@
 package wire
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"net/url"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -18,8 +24,8 @@ func FirstKey(keys ...durable.Secret) durable.Secret {
 	return durable.Secret{}
 }
 
-// Endpoint reads a provider's base URL.
-func Endpoint(provider, base string) (*url.URL, error) {
+// BaseURL reads a provider's base URL.
+func BaseURL(provider, base string) (*url.URL, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("%s: the base URL is %q, want https://…: write %s.base_url", provider, Words(base), provider)
@@ -32,4 +38,88 @@ func Endpoint(provider, base string) (*url.URL, error) {
 func NoKey(provider, model, variable string) error {
 	return &llm.Error{Provider: provider, Model: model, Class: llm.Auth,
 		Message: "there is no key: write " + provider + ".api_key into the secrets file, or set " + variable}
+}
+
+// Endpoint is where a provider's requests go. It is not changed after its
+// header is complete.
+type Endpoint struct {
+	URL    string
+	Client *http.Client // nil: one with the defaults of net/http
+	// Read takes from the body of an error what the provider says in it.
+	Read func(e *llm.Error, body []byte) (text string)
+
+	header  http.Header
+	secrets []string
+}
+
+// Header adds one that is sent with each request.
+func (e *Endpoint) Header(name, value string) {
+	if e.header == nil {
+		e.header = http.Header{}
+	}
+	e.header.Set(name, value)
+}
+
+// Secret adds a header whose value no error has: the prefix and the secret.
+func (e *Endpoint) Secret(name, prefix string, secret durable.Secret) {
+	e.secrets = append(e.secrets, secret.Reveal())
+	e.Header(name, prefix+secret.Reveal())
+}
+
+// Secrets reports whether requests have any.
+func (e *Endpoint) Secrets() bool { return len(e.secrets) > 0 }
+
+// post sends a request. What it gives without an error is an answer.
+func (c Caller) post(ctx context.Context, body []byte, accept string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.At.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, c.failure(ctx, nil, err, nil)
+	}
+	req.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {accept}, "User-Agent": {"mcpagent"}}
+	maps.Copy(req.Header, c.At.header)
+	client := c.At.Client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, c.failure(ctx, nil, err, nil)
+	}
+	res.Body = &bounded{res.Body, maxAnswer}
+	if res.StatusCode >= 300 {
+		defer res.Body.Close()
+		return nil, c.failure(ctx, res, nil, nil)
+	}
+	return res, nil
+}
+
+// Ask sends a request and decodes the whole answer, which it gives too.
+func (c Caller) Ask(ctx context.Context, body []byte, answer any) ([]byte, error) {
+	res, err := c.post(ctx, body, "application/json")
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	var raw bytes.Buffer
+	if n := res.ContentLength; n > 0 && n < maxAnswer {
+		raw.Grow(int(n) + bytes.MinRead)
+	}
+	if _, err = raw.ReadFrom(res.Body); err == nil {
+		err = decode(raw.Bytes(), answer)
+	}
+	if err != nil {
+		return nil, c.failure(ctx, res, err, nil)
+	}
+	return raw.Bytes(), nil
+}
+
+// decode reads JSON. What is of another type than it should be is left out:
+// endpoints have their own ideas of what nobody here looks at twice.
+func decode(b []byte, v any) error {
+	err := json.Unmarshal(b, v)
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) && kind.Field != "" {
+		return nil
+	}
+	return err
 }

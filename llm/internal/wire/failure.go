@@ -13,14 +13,14 @@ import (
 	"github.com/mcpagent/mcpagent/llm"
 )
 
-// ErrHalf is that of an answer that broke off.
-var ErrHalf = errors.New("the answer ended before it was whole")
+// errHalf is that of an answer that broke off.
+var errHalf = errors.New("the answer ended before it was whole")
 
 // A Caller is a model of a provider, whose name errors have and whose secrets
 // they don't.
 type Caller struct {
 	Provider, Model string
-	Secrets         []string
+	At              *Endpoint
 }
 
 // Refuse is the error of what a provider has no place for.
@@ -30,7 +30,7 @@ func (c Caller) Refuse(format string, args ...any) error {
 
 // Error is one that nobody sent.
 func (c Caller) Error(class llm.Class, message string) *llm.Error {
-	return &llm.Error{Provider: c.Provider, Model: c.Model, Class: class, Message: Words(message, c.Secrets...)}
+	return &llm.Error{Provider: c.Provider, Model: c.Model, Class: class, Message: Words(message, c.At.secrets...)}
 }
 
 // Malformed is the error of an answer that makes no sense.
@@ -50,25 +50,32 @@ func (c Caller) Validate(r *llm.Request) error {
 	return err
 }
 
-// Extra are the members of Request.Extra, which may not be those that reading
-// the answer depends on.
-func (c Caller) Extra(extra json.RawMessage, taken ...string) (map[string]any, error) {
-	fields, err := Fields(extra)
+// Body is a request as it is sent: with the members of Request.Extra, which may
+// not be those that reading the answer depends on.
+func (c Caller) Body(query any, extra json.RawMessage, taken ...string) ([]byte, error) {
+	b, err := Encode(query)
+	if err != nil {
+		return nil, c.Refuse("it can't be written as JSON: %v", err)
+	}
+	if len(extra) == 0 {
+		return b, nil
+	}
+	fields, err := parse(extra)
 	if err != nil {
 		return nil, c.Refuse("what is extra: %v", err)
 	}
 	for _, key := range taken {
-		if _, there := fields[key]; there {
+		if fields.index(key) >= 0 {
 			return nil, c.Refuse("extra has %q, which is not for it to say", key)
 		}
 	}
-	return fields, nil
+	return Joined(b, extra)
 }
 
-// Failure makes the error of a call that failed. ctx is that of the request,
-// raw what the provider answered, if it did, and streamed an error within the
-// answer. read takes from the body of an error what the provider says in it.
-func (c Caller) Failure(ctx context.Context, raw *http.Response, err error, streamed []byte, read func(e *llm.Error, body []byte) (text string)) error {
+// failure makes the error of a call that failed. ctx is that of the request,
+// raw what the provider answered, if it did, and told an error within the
+// answer.
+func (c Caller) failure(ctx context.Context, raw *http.Response, err error, told []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -83,11 +90,11 @@ func (c Caller) Failure(ctx context.Context, raw *http.Response, err error, stre
 	said := func(body []byte) {
 		text := strings.TrimSpace(string(body))
 		if json.Valid(body) {
-			text = read(e, body)
+			text = c.At.Read(e, body)
 		} else if strings.HasPrefix(text, "<") {
 			text = http.StatusText(e.Status) // a page for browsers
 		}
-		e.Message = Words(text, c.Secrets...)
+		e.Message = Words(text, c.At.secrets...)
 		switch e.Class {
 		case llm.RateLimit, llm.Overloaded, llm.Server:
 			e.RetryAfter = RetryAfter(header, text)
@@ -97,23 +104,20 @@ func (c Caller) Failure(ctx context.Context, raw *http.Response, err error, stre
 	switch {
 	case raw != nil && raw.StatusCode >= 300:
 		e.Status, e.Class = raw.StatusCode, Class(raw.StatusCode)
-		var body []byte
-		if raw.Body != nil {
-			body, _ = io.ReadAll(raw.Body) // what was read of it says enough
-		}
+		body, _ := io.ReadAll(raw.Body) // what was read of it says enough
 		said(body)
-	case streamed != nil:
+	case told != nil:
 		e.Class = llm.Server
-		said(streamed)
-	case errors.Is(err, ErrHalf):
+		said(told)
+	case errors.Is(err, errHalf):
 		e.Message, e.Err = err.Error(), err
 	case raw != nil && (noAnswer(err) || errors.Is(err, ErrTooLarge)):
 		e.Class, e.Status = llm.Malformed, raw.StatusCode
-		e.Message, e.Err = Words("what came is no answer: "+err.Error(), c.Secrets...), err
+		e.Message, e.Err = Words("what came is no answer: "+err.Error(), c.At.secrets...), err
 	case errors.As(err, &located): // it names the URL, which may have a credential
-		e.Message, e.Err = Words(located.Err.Error(), c.Secrets...), located.Err
+		e.Message, e.Err = Words(located.Err.Error(), c.At.secrets...), located.Err
 	default:
-		e.Message, e.Err = Words(err.Error(), c.Secrets...), err
+		e.Message, e.Err = Words(err.Error(), c.At.secrets...), err
 	}
 	return e
 }
@@ -122,10 +126,7 @@ func (c Caller) Failure(ctx context.Context, raw *http.Response, err error, stre
 func noAnswer(err error) bool {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
-	if text := err.Error(); strings.Contains(text, "parsing response json") || strings.Contains(text, "expected destination type") {
-		return true // all of it was read
-	}
-	return (errors.As(err, &syntax) || errors.As(err, &kind)) && !errors.Is(err, io.ErrUnexpectedEOF)
+	return errors.As(err, &syntax) || errors.As(err, &kind)
 }
 
 // TooLong tells that words of a provider say that a conversation is too long,

@@ -1,5 +1,5 @@
-// Package wire is what providers have in common below their SDKs: HTTP as it
-// should be for models, the schemas that they demand, and errors.
+// Package wire is what providers have in common: requests and answers over
+// HTTP, whole and streamed, the schemas that they demand, and errors.
 package wire
 
 import (
@@ -22,31 +22,7 @@ const maxAnswer = 64 << 20
 // ErrTooLarge is that of an answer that never ends.
 var ErrTooLarge = errors.New("the answer has more than 64 MB")
 
-// Transport takes away what the SDKs tell about this machine, and bounds
-// answers.
-type Transport struct {
-	Next http.RoundTripper // nil: the default
-}
-
-// RoundTrip implements [http.RoundTripper].
-func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	for name := range r.Header {
-		if strings.HasPrefix(name, "X-Stainless-") {
-			r.Header.Del(name)
-		}
-	}
-	next := t.Next
-	if next == nil {
-		next = http.DefaultTransport
-	}
-	res, err := next.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	res.Body = &bounded{res.Body, maxAnswer}
-	return res, nil
-}
-
+// bounded is the body of an answer.
 type bounded struct {
 	io.ReadCloser
 	left int64
@@ -62,16 +38,6 @@ func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
 	return n, err
-}
-
-// Client is a client like c (nil is fine) with [Transport].
-func Client(c *http.Client) *http.Client {
-	out := &http.Client{}
-	if c != nil {
-		*out = *c
-	}
-	out.Transport = Transport{out.Transport}
-	return out
 }
 
 // RetryAfter is when a provider wants to be asked again: its headers say it, or

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,17 +77,77 @@ type trip func(*http.Request) (*http.Response, error)
 
 func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// at is a caller of an endpoint that answers with a body.
+func at(body io.ReadCloser) wire.Caller {
+	return wire.Caller{At: &wire.Endpoint{URL: "http://example.com", Client: &http.Client{Transport: trip(func(r *http.Request) (*http.Response, error) {
+		if err := r.Context().Err(); err != nil {
+			return nil, err
+		}
+		return &http.Response{StatusCode: 200, Body: body}, nil
+	})}}}
+}
+
 func TestAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	body := &endless{}
-	c := wire.Client(&http.Client{Transport: trip(func(*http.Request) (*http.Response, error) { return &http.Response{Body: body}, nil })})
-	res, err := c.Get("http://example.com")
+	_, err := at(body).Ask(t.Context(), nil, new(any))
+	var e *llm.Error
+	if !errors.As(err, &e) || e.Class != llm.Malformed || !errors.Is(err, wire.ErrTooLarge) || body.sent != 64<<20 {
+		t.Errorf("%d bytes, %v", body.sent, err)
+	}
+	body = &endless{}
+	s, err := at(body).Listen(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := io.Copy(io.Discard, res.Body)
-	if n != 64<<20 || !errors.Is(err, wire.ErrTooLarge) {
-		t.Errorf("%d bytes, %v", n, err)
+	defer s.Close()
+	if s.Next() || !errors.Is(s.End(true), wire.ErrTooLarge) || body.sent > 65<<20 {
+		t.Errorf("%d bytes, %v", body.sent, s.End(true))
+	}
+}
+
+func TestStream(t *testing.T) {
+	t.Parallel()
+	s, err := at(io.NopCloser(strings.NewReader(": a comment\nevent: x\ndata: 1\r\ndata:2\n\nevent: nothing\n\n\nid: 7\ndata: 3\n\ndata: broken off"))).Listen(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var got []string
+	for s.Next() {
+		got = append(got, s.Kind+" "+string(s.Data))
+	}
+	if want := []string{"x 1\n2", " 3"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	var e *llm.Error
+	if err := s.End(true); err != nil {
+		t.Error(err)
+	}
+	if err := s.End(false); !errors.As(err, &e) || e.Class != llm.Network {
+		t.Errorf("half an answer: %v", err)
+	}
+}
+
+// TestMembersOfOtherTypes are left out; what is no JSON is no answer.
+func TestMembersOfOtherTypes(t *testing.T) {
+	t.Parallel()
+	ask := func(body string) (id string, n int, err error) {
+		var v struct {
+			ID string
+			N  int
+		}
+		_, err = at(io.NopCloser(strings.NewReader(body))).Ask(t.Context(), nil, &v)
+		return v.ID, v.N, err
+	}
+	if id, n, err := ask(`{"id":{"a":1},"n":3}`); id != "" || n != 3 || err != nil {
+		t.Errorf("got %q, %d, %v", id, n, err)
+	}
+	for _, body := range []string{"", `{"id":"x"`, "[]", `"x"`, "<html>"} {
+		var e *llm.Error
+		if _, _, err := ask(body); !errors.As(err, &e) || e.Class != llm.Malformed {
+			t.Errorf("%q: %v", body, err)
+		}
 	}
 }
 
@@ -95,7 +156,7 @@ func TestCauseWins(t *testing.T) {
 	because := errors.New("because")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(because)
-	if err := (wire.Caller{}).Failure(ctx, nil, errors.New("x"), nil, nil); err != because {
+	if _, err := at(nil).Ask(ctx, nil, new(any)); err != because {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,25 +1,23 @@
 package wire
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"iter"
-	"regexp"
 	"sync/atomic"
 
 	"github.com/mcpagent/mcpagent/llm"
 )
 
-var callID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
-
 // CallID is the ID of a call as any provider takes it. That of another
 // provider may be too long, or have other characters; it becomes one that is
 // the same each time.
 func CallID(id string) string {
-	if callID.MatchString(id) {
+	if len(id) <= 40 && llm.ToolName(id) {
 		return id
 	}
 	sum := sha256.Sum256([]byte(id))
@@ -48,22 +46,18 @@ func Args(text string) (args json.RawMessage, bad string) {
 	if text == "" {
 		return json.RawMessage("{}"), ""
 	}
-	if err := wantObject(text); err != nil {
-		wrote, _ := json.Marshal(text) // of a string
-		return wrote, err.Error()
+	var out bytes.Buffer
+	err := json.Compact(&out, []byte(text))
+	switch {
+	case err != nil:
+		bad = "the arguments are no JSON object: " + err.Error()
+	case isObject(out.Bytes()):
+		return out.Bytes(), ""
+	default:
+		bad = "the arguments are JSON, and no object"
 	}
-	return Compact(json.RawMessage(text)), ""
-}
-
-func wantObject(text string) error {
-	var v map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		return fmt.Errorf("the arguments are no JSON object: %w", err)
-	}
-	if v == nil {
-		return fmt.Errorf("the arguments are null, and not a JSON object")
-	}
-	return nil
+	args, _ = json.Marshal(text) // of a string
+	return args, bad
 }
 
 // Written are the arguments as the model wrote them.

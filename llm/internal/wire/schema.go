@@ -350,19 +350,6 @@ func Compact(b json.RawMessage) json.RawMessage {
 	return out.Bytes()
 }
 
-// Fields are the members of a JSON object.
-func Fields(b json.RawMessage) (map[string]any, error) {
-	o, err := parse(b)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]any, len(o))
-	for _, f := range o {
-		out[f.key] = f.value
-	}
-	return out, nil
-}
-
 // Cache keeps what was made of schemas: the same tools are sent with each
 // request. It is safe for concurrent use.
 type Cache struct {
@@ -373,7 +360,6 @@ type Cache struct {
 // Made is what came of a schema.
 type Made struct {
 	Schema json.RawMessage
-	Fields map[string]any // its members; not to be changed
 	Strict bool
 	Err    error
 }
@@ -397,9 +383,7 @@ func (c *Cache) Of(kind string, schema json.RawMessage, f func(json.RawMessage) 
 // Tool is [ToolSchema], kept.
 func (c *Cache) Tool(schema json.RawMessage) Made {
 	return c.Of("tool:", schema, func(s json.RawMessage) (m Made) {
-		if m.Schema, m.Err = ToolSchema(s); m.Err == nil {
-			m.Fields, m.Err = Fields(m.Schema)
-		}
+		m.Schema, m.Err = ToolSchema(s)
 		return m
 	})
 }
@@ -415,17 +399,80 @@ func (c *Cache) Answer(schema json.RawMessage, r Rules) (json.RawMessage, bool) 
 
 // With is a JSON object with some members changed, in the order that it has.
 func With(b json.RawMessage, changed map[string]any) json.RawMessage {
+	if len(changed) == 0 {
+		return b
+	}
 	o, err := parse(b)
-	if err != nil || len(changed) == 0 {
+	if err != nil {
 		return b
 	}
 	for _, key := range slices.Sorted(maps.Keys(changed)) {
-		var value bytes.Buffer
-		e := json.NewEncoder(&value)
-		e.SetEscapeHTML(false)
-		if e.Encode(changed[key]) == nil {
-			o = o.set(key, bytes.TrimSpace(value.Bytes()))
+		if value, err := Encode(changed[key]); err == nil {
+			o = o.set(key, value)
 		}
 	}
 	return o.json()
+}
+
+// Others are the members of a JSON object that are not among those known; nil:
+// there are none. It is quick where there are none.
+func Others(b json.RawMessage, known ...string) map[string]json.RawMessage {
+	depth, only := 0, true
+	for i := 0; i < len(b) && only; i++ {
+		switch b[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			from := i + 1
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 1 && i < len(b) && followed(b[i+1:]) {
+				only = slices.Contains(known, string(b[from:i]))
+			}
+		}
+	}
+	if only {
+		return nil
+	}
+	var all map[string]json.RawMessage
+	if json.Unmarshal(b, &all) != nil {
+		return nil
+	}
+	for _, name := range known {
+		delete(all, name)
+	}
+	return all
+}
+
+// followed reports whether what comes next is the value of a member.
+func followed(b []byte) bool {
+	b = bytes.TrimLeft(b, " \t\r\n")
+	return len(b) > 0 && b[0] == ':'
+}
+
+// Joined is a JSON object with the members of another one, which win.
+func Joined(b, more json.RawMessage) (json.RawMessage, error) {
+	add, err := parse(more)
+	if err != nil || len(add) == 0 {
+		return b, err
+	}
+	o, err := parse(b)
+	for _, f := range add {
+		o = o.set(f.key, f.value)
+	}
+	return o.json(), err
+}
+
+// Encode writes JSON as models read it: < is <.
+func Encode(v any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }

@@ -95,3 +95,21 @@ func FuzzToolSchema(f *testing.F) {
 		}
 	})
 }
+
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	for b, want := range map[string]string{
+		`{}`:                              `null`,
+		`{"id":"x","function":{"new":1}}`: `null`,
+		`{ "id" : "new\":1", "function":[{"new":1}]}`: `null`,
+		`{"id":"x","new":{"id":1}}`:                   `{"new":{"id":1}}`,
+		`{"new" :1,"\u0069d":2}`:                      `{"new":1}`,
+		`[1]`:                                         `null`,
+		`"id"`:                                        `null`,
+	} {
+		got, err := json.Marshal(wire.Others(json.RawMessage(b), "id", "function"))
+		if err != nil || string(got) != want {
+			t.Errorf("%s: got %s, %v, want %s", b, got, err, want)
+		}
+	}
+}

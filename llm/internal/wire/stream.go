@@ -1,0 +1,90 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+)
+
+// Stream is an answer as it comes: events that a server sends.
+type Stream struct {
+	// Kind and Data are those of the event; Data is good until the next one.
+	Kind string
+	Data []byte
+
+	c     Caller
+	ctx   context.Context
+	res   *http.Response
+	lines *bufio.Scanner
+}
+
+// Listen sends a request whose answer is a stream, which has to be closed.
+func (c Caller) Listen(ctx context.Context, body []byte) (*Stream, error) {
+	res, err := c.post(ctx, body, "text/event-stream")
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{c: c, ctx: ctx, res: res, lines: bufio.NewScanner(res.Body)}
+	s.lines.Buffer(nil, maxAnswer)
+	return s, nil
+}
+
+// Next reads an event; false: there is none any more. One that breaks off is
+// none.
+func (s *Stream) Next() bool {
+	s.Kind, s.Data = "", s.Data[:0]
+	for s.lines.Scan() {
+		line := s.lines.Bytes()
+		if len(line) == 0 {
+			if len(s.Data) > 0 {
+				return true
+			}
+			s.Kind = ""
+			continue
+		}
+		name, value, _ := bytes.Cut(line, []byte(":")) // a comment has no name
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch string(name) {
+		case "event":
+			s.Kind = string(value)
+		case "data":
+			if len(s.Data) > 0 {
+				s.Data = append(s.Data, '\n')
+			}
+			s.Data = append(s.Data, value...)
+		}
+	}
+	return false
+}
+
+// Decode reads the event's data.
+func (s *Stream) Decode(v any) error {
+	if err := decode(s.Data, v); err != nil {
+		return s.c.failure(s.ctx, s.res, err, nil)
+	}
+	return nil
+}
+
+// Told is the failure of which the event tells.
+func (s *Stream) Told() error { return s.c.failure(s.ctx, s.res, nil, s.Data) }
+
+// End is why there are no more events, where that is a failure: a stream that
+// is not whole ended too early.
+func (s *Stream) End(whole bool) error {
+	switch err := s.lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return s.c.failure(s.ctx, s.res, ErrTooLarge, nil)
+	case err != nil:
+		return s.c.failure(s.ctx, s.res, err, nil)
+	case s.ctx.Err() != nil:
+		return context.Cause(s.ctx)
+	case !whole:
+		return s.c.failure(s.ctx, s.res, errHalf, nil)
+	}
+	return nil
+}
+
+// Close ends the request.
+func (s *Stream) Close() { _ = s.res.Body.Close() }
