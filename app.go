@@ -30,8 +30,9 @@ type Options struct {
 	// Modules are sets of definitions that the configuration can name
 	// (workflow_task_modules).
 	Modules map[string]durable.Set
-	// Configure changes what was read, before anything is opened.
-	Configure func(*Config)
+	// Configure changes what was read, before anything is opened. Its error is
+	// Open's.
+	Configure func(*Config) error
 	// Engine are settings that all engines share. Its Observer, where
 	// telemetry is on, and its Logger are the App's.
 	Engine durable.Options
@@ -166,7 +167,9 @@ func load(o *Options, host *mcphost.Host) (*Config, error) {
 		return nil, err
 	}
 	if o.Configure != nil {
-		o.Configure(cfg)
+		if err := o.Configure(cfg); err != nil {
+			return nil, err
+		}
 	}
 	return cfg, host.Check()
 }

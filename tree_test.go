@@ -51,7 +51,7 @@ var layers = []layer{
 	{"telemetry", []string{"durable", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/bridges/otelslog"}, []string{"durable/localengine", "durable/temporalengine", "internal/temporaltest", "mcpserve", "github.com/goccy/go-yaml", "github.com/modelcontextprotocol/go-sdk/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/protobuf/proto", "go.uber.org/goleak"}},
 	{"examples/internal/exampletest", []string{"internal/temporaltest", "github.com/modelcontextprotocol/go-sdk/..."}, nil},
 	{"examples/...", []string{"agent", "examples/internal/...", "llm", "llm/anthropic", "llm/llmtest", "llm/openai", "mcphost", "pattern", ".", "durable", "durable/engines", "durable/localengine", "telemetry", "mcpserve", "github.com/modelcontextprotocol/go-sdk/...", "golang.org/x/sys/...", "examples/invoice/app"}, []string{"modernc.org/sqlite", "internal/temporaltest"}},
-	{"internal/bench", []string{"agent", "durable", "durable/localengine", "durable/temporalengine", "internal/powercut", "internal/temporaltest", "internal/toolset", "llm", "llm/anthropic", "llm/openai", "mcphost", "github.com/modelcontextprotocol/go-sdk/...", "go.temporal.io/...", "modernc.org/sqlite/..."}, nil},
+	{"internal/bench", []string{"agent", "durable", "durable/localengine", "durable/temporalengine", "internal/powercut", "internal/temporaltest", "internal/toolset", "llm", "llm/anthropic", "llm/openai", "mcphost", "github.com/modelcontextprotocol/go-sdk/...", "go.temporal.io/...", "golang.org/x/sys/...", "modernc.org/sqlite/..."}, nil},
 	{"internal/check", nil, nil},
 	{"internal/contract", nil, nil},
 	{"internal/crashsweep", []string{"durable", "durable/durabletest", "durable/localengine", "internal/powercut"}, []string{"go.uber.org/goleak"}},

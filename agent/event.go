@@ -19,7 +19,7 @@ const (
 	EventTurn   EventKind = "turn"   // milestone: a model is asked
 	EventAnswer EventKind = "answer" // milestone: it answered
 	EventCall   EventKind = "call"   // milestone: a tool is called
-	EventResult EventKind = "result" // milestone: it gave a result
+	EventResult EventKind = "result" // milestone: the result of a call, also of one that was denied or could not be made
 
 	EventDelta   EventKind = "delta"   // a piece of an answer
 	EventRetract EventKind = "retract" // the pieces of this turn so far don't count

@@ -386,30 +386,45 @@ func (t *talk) again(calls []*llm.ToolCall) error {
 	return nil
 }
 
-// one makes one call; made is whether the tool was called.
+// one gives the result of one call; made is whether it was one that could be
+// made.
 func (t *talk) one(ctx context.Context, c *llm.ToolCall) (res *llm.ToolResult, made bool, err error) {
 	call := *c
-	o := t.tools[call.Name]
-	switch {
-	case o == nil:
-		return toolset.Failed(call, "there is no tool %q; there are %s", call.Name, quotedList(t.names())), false, nil
-	case t.same >= sameCalls:
-		return toolset.Failed(call, "you made this very call %d times in a row; its result will be the same. Do something else, or answer.", t.same), false, nil
-	case call.Bad != "":
-		return unfit(&call, call.Bad), false, nil
-	case t.a.c.Budget.Calls > 0 && t.calls >= t.a.c.Budget.Calls:
-		return toolset.Failed(call, "no more tool calls: the limit of %d is reached", t.a.c.Budget.Calls), false, nil
+	if res = t.refuse(&call); res == nil {
+		made = true
+		t.calls++
+		t.res.Calls++
+		if res, err = t.permit(ctx, t.tools[call.Name], &call); err == nil && res == nil {
+			res, made, err = t.call(ctx, &call)
+		}
 	}
-	t.calls++
-	t.res.Calls++
-	if res, err = t.permit(ctx, o, &call); res != nil || err != nil {
-		return res, true, err
-	}
-	id := &llm.ToolCall{ID: call.ID, Name: call.Name}
-	if err := t.tell(ctx, &Event{Kind: EventCall, Call: id}); err != nil {
+	if err != nil {
 		return nil, true, err
 	}
-	out, err := o.call(ctx, &call)
+	return res, made, t.tell(ctx, &Event{Kind: EventResult, Call: &llm.ToolCall{ID: call.ID, Name: call.Name}, Error: res.Error})
+}
+
+// refuse is the result of a call that can't be made, nil of any other.
+func (t *talk) refuse(call *llm.ToolCall) *llm.ToolResult {
+	switch {
+	case t.tools[call.Name] == nil:
+		return toolset.Failed(*call, "there is no tool %q; there are %s", call.Name, quotedList(t.names()))
+	case t.same >= sameCalls:
+		return toolset.Failed(*call, "you made this very call %d times in a row; its result will be the same. Do something else, or answer.", t.same)
+	case call.Bad != "":
+		return unfit(call, call.Bad)
+	case t.a.c.Budget.Calls > 0 && t.calls >= t.a.c.Budget.Calls:
+		return toolset.Failed(*call, "no more tool calls: the limit of %d is reached", t.a.c.Budget.Calls)
+	}
+	return nil
+}
+
+// call calls the tool.
+func (t *talk) call(ctx context.Context, call *llm.ToolCall) (res *llm.ToolResult, made bool, err error) {
+	if err := t.tell(ctx, &Event{Kind: EventCall, Call: &llm.ToolCall{ID: call.ID, Name: call.Name}}); err != nil {
+		return nil, true, err
+	}
+	out, err := t.tools[call.Name].call(ctx, call)
 	if err != nil {
 		return nil, true, err
 	}
@@ -417,10 +432,10 @@ func (t *talk) one(ctx context.Context, c *llm.ToolCall) (res *llm.ToolResult, m
 		t.res.Count(out.Cost)
 	}
 	if out.Unfit != "" {
-		out.Result = unfit(&call, out.Unfit)
+		out.Result = unfit(call, out.Unfit)
 	}
 	out.Result.ID, out.Result.Name = call.ID, call.Name
-	return out.Result, out.Unfit == "", t.tell(ctx, &Event{Kind: EventResult, Call: id, Error: out.Result.Error})
+	return out.Result, out.Unfit == "", nil
 }
 
 func (t *talk) names() []string {

@@ -316,3 +316,26 @@ func TestPlainGoIsListenedTo(t *testing.T) {
 		t.Errorf("event %d: %+v", i, evs[i])
 	}
 }
+
+func TestWhatIsRefusedIsTold(t *testing.T) {
+	t.Parallel()
+	a := agent.New("adder", agent.Config{Tools: []*agent.Tool{sum, agent.Func("gone", "", func(context.Context, struct{}) (string, error) { return "", nil }, nil)},
+		Policy: agent.Policy{{Tool: "gone", Do: agent.Deny}, {Do: agent.Allow}}})
+	s := llmtest.New(llmtest.Calls("sum", `{"a":1,"b":1}`, "none", `{}`), llmtest.Calls("gone", `{}`), llmtest.Calls("sum", `{`), llmtest.Say("So be it."))
+	var evs []*agent.Event
+	ctx := agent.Listen(durable.With(t.Context(), agent.Models{s}, a), func(ev *agent.Event) { evs = append(evs, ev) })
+	if _, err := agent.Text(ctx, a, "Go."); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, ev := range evs {
+		if ev.Kind == agent.EventCall || ev.Kind == agent.EventResult {
+			got = append(got, fmt.Sprint(ev.Kind, " ", ev.Call.Name, " ", ev.Error))
+		}
+	}
+	slices.Sort(got[:3]) // side by side
+	want := []string{"call sum false", "result none true", "result sum false", "result gone true", "result sum true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}

@@ -40,7 +40,7 @@ func Options(example, question string) (*mcpagent.Options, string) {
 		fmt.Fprintf(os.Stderr, "no model is asked: the answers are those of %s\n", file)
 		keyed, opts.Models, *model = nil, agent.Models{s}, s.Provider()
 	}
-	opts.Configure = func(c *mcpagent.Config) {
+	opts.Configure = func(c *mcpagent.Config) error {
 		m := &c.Models
 		if m.Default = cmp.Or(*model, m.Default); m.Default == "" {
 			if i := slices.IndexFunc(keyed, hasKey); i >= 0 {
@@ -51,10 +51,11 @@ func Options(example, question string) (*mcpagent.Options, string) {
 		provider = cmp.Or(m.Names[m.Default].Provider, provider)
 		for _, p := range keyed {
 			if provider == "" || provider == p.Provider() && !hasKey(p) {
-				log.Fatalf("no key for %s: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write the key into mcp_agent.secrets.yaml beside the "+
+				return fmt.Errorf("no key for %s: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write the key into mcp_agent.secrets.yaml beside the "+
 					"configuration; or take -model ollama:NAME, a model on this machine, or -model script:FILE, none at all", cmp.Or(provider, "a model"))
 			}
 		}
+		return nil
 	}
 	return opts, cmp.Or(strings.Join(flag.Args(), " "), question)
 }
