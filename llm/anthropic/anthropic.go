@@ -183,8 +183,8 @@ func (p *Provider) resolve() {
 		return
 	}
 	s.official = u.Hostname() == "api.anthropic.com"
-	base = strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/v1") // it stands in many settings
-	s.at = wire.Endpoint{URL: base + "/v1/messages", Client: p.opts.HTTPClient, Read: read}
+	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1") // it stands in many settings
+	s.at = wire.Endpoint{URL: u.JoinPath("v1/messages").String(), Client: p.opts.HTTPClient, Read: read}
 	s.at.Header("Anthropic-Version", "2023-06-01")
 	if !s.key.IsZero() {
 		s.at.Secret("X-Api-Key", "", s.key)

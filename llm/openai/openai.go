@@ -193,7 +193,7 @@ func (p *Provider) resolve() {
 		return
 	}
 	s.official = u.Hostname() == "api.openai.com" || strings.HasSuffix(u.Hostname(), ".openai.azure.com")
-	s.at = wire.Endpoint{URL: strings.TrimSuffix(s.url, "/") + "/chat/completions", Client: p.opts.HTTPClient, Read: read}
+	s.at = wire.Endpoint{URL: u.JoinPath("chat/completions").String(), Client: p.opts.HTTPClient, Read: read}
 	if !s.key.IsZero() {
 		s.at.Secret("Authorization", "Bearer ", s.key)
 	}

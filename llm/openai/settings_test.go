@@ -57,6 +57,11 @@ func TestSettings(t *testing.T) {
 		t.Errorf("from the environment: %v %s", e.got.Header, e.sent)
 	}
 
+	call(openai.New(&openai.Options{BaseURL: s.URL + "/deployment/?api-version=1"}), "")
+	if got := e.got.URL.String(); got != "/deployment/chat/completions?api-version=1" {
+		t.Errorf("asked %s", got)
+	}
+
 	p := openai.New(nil)
 	load(t, p, "openai: {api_key: env:KEY, default_model: gpt-5.4, reasoning_effort: high, user: u, default_headers: {X-Org: env:KEY}}\n")
 	call(p, "")

@@ -77,10 +77,12 @@ func (c Caller) post(ctx context.Context, body []byte, accept string) (*http.Res
 	}
 	req.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {accept}, "User-Agent": {"mcpagent"}}
 	maps.Copy(req.Header, c.At.header)
-	client := c.At.Client
-	if client == nil {
-		client = http.DefaultClient
+	var client http.Client
+	if c.At.Client != nil {
+		client = *c.At.Client
 	}
+	// Who is sent elsewhere would take the keys and the conversation there.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	res, err := client.Do(req)
 	if err != nil {
 		return nil, c.failure(ctx, nil, err, nil)

@@ -104,6 +104,11 @@ func (c Caller) failure(ctx context.Context, raw *http.Response, err error, told
 	switch {
 	case raw != nil && raw.StatusCode >= 300:
 		e.Status, e.Class = raw.StatusCode, Class(raw.StatusCode)
+		if to, err := raw.Location(); err == nil {
+			e.Class = llm.Invalid
+			e.Message = Words(fmt.Sprintf("the endpoint sends its callers to %s, which was not followed: write %s.base_url anew if that is right", to.Redacted(), c.Provider), c.At.secrets...)
+			break
+		}
 		body, _ := io.ReadAll(raw.Body) // what was read of it says enough
 		said(body)
 	case told != nil:

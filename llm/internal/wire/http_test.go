@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
@@ -61,6 +63,26 @@ func TestWordsHideSecrets(t *testing.T) {
 	}
 	if got := wire.Words(strings.Repeat("ä", 5000)); len(got) > 1100 || !strings.HasSuffix(got, " …") {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// TestNobodyIsFollowed holds that neither keys nor a conversation go where an
+// endpoint points to.
+func TestNobodyIsFollowed(t *testing.T) {
+	t.Parallel()
+	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the other server was asked") }))
+	t.Cleanup(thief.Close)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		front := httptest.NewServer(http.RedirectHandler(thief.URL+"/v1/messages?key=canary-1", status))
+		t.Cleanup(front.Close)
+		at := &wire.Endpoint{URL: front.URL}
+		at.Secret("X-Api-Key", "", durable.NewSecret("canary-1"))
+		var answer any
+		_, err := wire.Caller{Provider: "anthropic", At: at}.Ask(t.Context(), []byte(`{}`), &answer)
+		var e *llm.Error
+		if !errors.As(err, &e) || e.Class != llm.Invalid || e.Status != status || !strings.Contains(e.Message, "anthropic.base_url") || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%d: %v", status, err)
+		}
 	}
 }
 
