@@ -135,6 +135,7 @@ func Open(ctx context.Context, o *Options, defs ...durable.Definer) (_ *App, err
 	models := &agent.ModelSet{
 		Providers: o.Models, Default: cfg.Models.Default, Names: map[string]string{},
 		Watch: app.watch.tell, AskKey: cfg.Engine == "local" || cfg.Engine == "temporal",
+		Renew: (&renewal{file: o.File, sections: cfg.sections(app.host, o.Models), log: app.log, at: map[string]time.Time{}}).renew,
 	}
 	for name, m := range cfg.Models.Names {
 		models.Names[name] = m.Provider + ":" + m.Model
@@ -156,14 +157,8 @@ func Open(ctx context.Context, o *Options, defs ...durable.Definer) (_ *App, err
 // load reads the file, and lets the program change what it says.
 func load(o *Options, host *mcphost.Host) (*Config, error) {
 	cfg := &Config{Otel: &telemetry.Config{}}
-	sections := map[string]any{"mcp": host.Section(), "models": &cfg.Models, "otel": cfg.Otel}
-	for _, p := range o.Models {
-		if c, ok := p.(llm.Configured); ok {
-			sections[p.Provider()] = c.Section()
-		}
-	}
 	var err error
-	if cfg.Config, err = engines.Load(o.File, &engines.LoadOptions{Sections: sections}); err != nil {
+	if cfg.Config, err = engines.Load(o.File, &engines.LoadOptions{Sections: cfg.sections(host, o.Models)}); err != nil {
 		return nil, err
 	}
 	if o.Configure != nil {
@@ -172,6 +167,17 @@ func load(o *Options, host *mcphost.Host) (*Config, error) {
 		}
 	}
 	return cfg, host.Check()
+}
+
+// sections are those of the file, and what they are read into.
+func (c *Config) sections(host *mcphost.Host, models agent.Models) map[string]any {
+	all := map[string]any{"mcp": host.Section(), "models": &c.Models, "otel": c.Otel}
+	for _, p := range models {
+		if p, ok := p.(llm.Configured); ok {
+			all[p.Provider()] = p.Section()
+		}
+	}
+	return all
 }
 
 // Engine is what the App runs on: for everything that has no short form here.

@@ -41,6 +41,10 @@ type ModelSet struct {
 	// empty, ask a person to mend it ([Repairs]), and go on after that. It is
 	// for engines on which a run can wait; otherwise such a run fails.
 	AskKey bool
+	// Renew is called when a provider refuses the key of a call, with the time
+	// when that began; true: it has others now, and the call is made again.
+	// Nil: it can't be helped. Runs on a worker.
+	Renew func(p llm.Provider, since time.Time) bool
 
 	once sync.Once
 	made *models
@@ -209,15 +213,24 @@ func (m *models) call(ctx context.Context, p llm.Provider, in callIn) (*llm.Resp
 	if err != nil {
 		return nil, err
 	}
-	model, err := p.Model(in.Model)
-	if err != nil {
-		return nil, durable.Permanent(err)
+	began := time.Now()
+	res, err := m.ask(ctx, p, f, ms, in)
+	var refused *llm.Error
+	if errors.As(err, &refused) && refused.Class == llm.Auth && m.set.Renew != nil && m.set.Renew(p, began) {
+		res, err = m.ask(ctx, p, f, ms, in)
 	}
-	res, err := m.answer(ctx, model, f.request(ms), in)
 	if err != nil {
 		return nil, instruct(ctx, err)
 	}
 	return res, nil
+}
+
+func (m *models) ask(ctx context.Context, p llm.Provider, f *frame, ms []llm.Message, in callIn) (*llm.Response, error) {
+	model, err := p.Model(in.Model)
+	if err != nil {
+		return nil, durable.Permanent(err)
+	}
+	return m.answer(ctx, model, f.request(ms), in)
 }
 
 // answer streams if somebody watches.

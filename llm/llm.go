@@ -46,6 +46,16 @@ type Configured interface {
 	Section() any
 }
 
+// Renewing is a [Configured] provider that takes its section anew while it
+// works: with a key that was replaced, say.
+type Renewing interface {
+	Configured
+	// Renew takes a section of the type of Section, by which calls of Model go
+	// from now on, unless it makes no sense. False: requests go where they
+	// went, with what they had.
+	Renew(section any) bool
+}
+
 // Ready is a [Provider] that can tell, without a call, why none would succeed:
 // that it has no key, say.
 type Ready interface {

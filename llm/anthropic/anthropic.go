@@ -40,7 +40,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -82,8 +82,7 @@ type Provider struct {
 	section section
 	schemas wire.Cache
 
-	once     sync.Once
-	settings settings
+	settings atomic.Pointer[settings]
 }
 
 // section is that of the configuration.
@@ -139,8 +138,7 @@ func (p *Provider) Section() any { return &p.section }
 
 // Ready implements [llm.Ready]: Anthropic's own endpoint needs a key.
 func (p *Provider) Ready() error {
-	p.once.Do(p.resolve)
-	s := &p.settings
+	s := p.now()
 	if s.err != nil {
 		return s.err
 	}
@@ -152,35 +150,52 @@ func (p *Provider) Ready() error {
 
 // Model gives a model; without a name, the default.
 func (p *Provider) Model(name string) (llm.Model, error) {
-	p.once.Do(p.resolve)
-	s := &p.settings
+	s := p.now()
 	if s.err != nil {
 		return nil, s.err
 	}
 	return &model{wire.Caller{Provider: "anthropic", Model: cmp.Or(name, s.model), At: &s.at}, p, s}, nil
 }
 
+// now is what holds.
+func (p *Provider) now() *settings {
+	if p.settings.Load() == nil {
+		p.settings.CompareAndSwap(nil, p.resolve(&p.section))
+	}
+	return p.settings.Load()
+}
+
+// Renew implements [llm.Renewing].
+func (p *Provider) Renew(sec any) bool {
+	s := p.resolve(sec.(*section))
+	if s.err != nil {
+		return false
+	}
+	was := p.settings.Swap(s)
+	return was == nil || !s.at.Same(&was.at)
+}
+
 // resolve finds out what holds: what the program set, the section, the
 // environment, the default.
-func (p *Provider) resolve() {
-	s := &p.settings
-	if where := p.section.Provider; where != "" && where != "anthropic" {
+func (p *Provider) resolve(sec *section) *settings {
+	s := &settings{}
+	if where := sec.Provider; where != "" && where != "anthropic" {
 		s.err = fmt.Errorf("anthropic: anthropic.provider is %s, and this provider has Anthropic's own API only: take the line away, or use the provider of that cloud", where)
-		return
+		return s
 	}
 	switch s.cache = cmp.Or(p.opts.Cache, "5m"); s.cache {
 	case "5m", "1h", "off":
 	default:
 		s.err = fmt.Errorf("anthropic: Cache is %q, want 5m, 1h or off", s.cache)
-		return
+		return s
 	}
-	s.key = wire.FirstKey(p.opts.APIKey, p.section.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY")))
-	base := cmp.Or(p.opts.BaseURL, p.section.BaseURL, os.Getenv("ANTHROPIC_BASE_URL"), defaultURL)
-	s.model = cmp.Or(p.opts.DefaultModel, p.section.DefaultModel, DefaultModel)
+	s.key = wire.FirstKey(p.opts.APIKey, sec.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY")))
+	base := cmp.Or(p.opts.BaseURL, sec.BaseURL, os.Getenv("ANTHROPIC_BASE_URL"), defaultURL)
+	s.model = cmp.Or(p.opts.DefaultModel, sec.DefaultModel, DefaultModel)
 	u, err := wire.BaseURL("anthropic", base)
 	if err != nil {
 		s.err = err
-		return
+		return s
 	}
 	s.official = u.Hostname() == "api.anthropic.com"
 	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1") // it stands in many settings
@@ -192,4 +207,5 @@ func (p *Provider) resolve() {
 	for name, value := range p.opts.Headers {
 		s.at.Secret(name, "", value)
 	}
+	return s
 }

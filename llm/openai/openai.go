@@ -37,7 +37,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -80,8 +80,7 @@ type Provider struct {
 	section section
 	schemas wire.Cache
 
-	once     sync.Once
-	settings settings
+	settings atomic.Pointer[settings]
 }
 
 // section is that of the configuration.
@@ -149,8 +148,7 @@ func (p *Provider) Section() any { return &p.section }
 
 // Ready implements [llm.Ready]: OpenAI's own endpoints need a key.
 func (p *Provider) Ready() error {
-	p.once.Do(p.resolve)
-	s := &p.settings
+	s := p.now()
 	if s.err != nil {
 		return s.err
 	}
@@ -162,8 +160,7 @@ func (p *Provider) Ready() error {
 
 // Model gives a model; without a name, the default.
 func (p *Provider) Model(name string) (llm.Model, error) {
-	p.once.Do(p.resolve)
-	s := &p.settings
+	s := p.now()
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -173,33 +170,52 @@ func (p *Provider) Model(name string) (llm.Model, error) {
 	return &model{wire.Caller{Provider: p.name, Model: name, At: &s.at}, p, s}, nil
 }
 
+// now is what holds.
+func (p *Provider) now() *settings {
+	if p.settings.Load() == nil {
+		p.settings.CompareAndSwap(nil, p.resolve(&p.section))
+	}
+	return p.settings.Load()
+}
+
+// Renew implements [llm.Renewing].
+func (p *Provider) Renew(sec any) bool {
+	s := p.resolve(sec.(*section))
+	if s.err != nil {
+		return false
+	}
+	was := p.settings.Swap(s)
+	return was == nil || !s.at.Same(&was.at)
+}
+
 // resolve finds out what holds: what the program set, the section, the
 // environment, the default.
-func (p *Provider) resolve() {
+func (p *Provider) resolve(sec *section) *settings {
 	var envKey durable.Secret
 	var envURL string
 	if p.environ {
 		envKey, envURL = durable.NewSecret(os.Getenv("OPENAI_API_KEY")), os.Getenv("OPENAI_BASE_URL")
 	}
-	s := &p.settings
-	s.url = cmp.Or(p.opts.BaseURL, p.section.BaseURL, envURL, p.own.BaseURL)
-	s.model = cmp.Or(p.opts.DefaultModel, p.section.DefaultModel, p.own.DefaultModel)
-	s.effort = cmp.Or(p.opts.Effort, p.section.ReasoningEffort)
-	s.user = cmp.Or(p.opts.User, p.section.User)
-	s.key = wire.FirstKey(p.opts.APIKey, p.section.APIKey, envKey)
+	s := &settings{}
+	s.url = cmp.Or(p.opts.BaseURL, sec.BaseURL, envURL, p.own.BaseURL)
+	s.model = cmp.Or(p.opts.DefaultModel, sec.DefaultModel, p.own.DefaultModel)
+	s.effort = cmp.Or(p.opts.Effort, sec.ReasoningEffort)
+	s.user = cmp.Or(p.opts.User, sec.User)
+	s.key = wire.FirstKey(p.opts.APIKey, sec.APIKey, envKey)
 	u, err := wire.BaseURL(p.name, s.url)
 	if err != nil {
 		s.err = err
-		return
+		return s
 	}
 	s.official = u.Hostname() == "api.openai.com" || strings.HasSuffix(u.Hostname(), ".openai.azure.com")
 	s.at = wire.Endpoint{URL: u.JoinPath("chat/completions").String(), Client: p.opts.HTTPClient, Read: read}
 	if !s.key.IsZero() {
 		s.at.Secret("Authorization", "Bearer ", s.key)
 	}
-	for _, headers := range []map[string]durable.Secret{p.section.DefaultHeaders, p.opts.Headers} {
+	for _, headers := range []map[string]durable.Secret{sec.DefaultHeaders, p.opts.Headers} {
 		for name, value := range headers {
 			s.at.Secret(name, "", value)
 		}
 	}
+	return s
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -68,6 +69,11 @@ func (e *Endpoint) Secret(name, prefix string, secret durable.Secret) {
 
 // Secrets reports whether requests have any.
 func (e *Endpoint) Secrets() bool { return len(e.secrets) > 0 }
+
+// Same reports whether requests go to the same place, with the same headers.
+func (e *Endpoint) Same(o *Endpoint) bool {
+	return e.URL == o.URL && maps.EqualFunc(e.header, o.header, slices.Equal)
+}
 
 // post sends a request. What it gives without an error is an answer.
 func (c Caller) post(ctx context.Context, body []byte, accept string) (*http.Response, error) {
