@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -324,9 +325,9 @@ func TestAFunctionWhoseProcessDies(t *testing.T) {
 // another, days later.
 func TestAnApprovalOutlivesItsProcess(t *testing.T) {
 	t.Parallel()
-	removed := 0
+	var removed atomic.Int64
 	a := agent.New("remover", agent.Config{Tools: []*agent.Tool{sum, agent.Func("remove", "", func(_ context.Context, f file) (string, error) {
-		removed++
+		removed.Add(1)
 		return "removed " + f.Path, nil
 	}, &agent.FuncOptions{Destructive: true})}})
 	script := llmtest.New(llmtest.Calls("sum", `{"a":1,"b":1}`, "remove", `{"path":"a"}`), llmtest.Fail(llm.RateLimit, time.Hour), echo)
@@ -360,20 +361,20 @@ func TestAnApprovalOutlivesItsProcess(t *testing.T) {
 		}
 	}()
 	qs, err := e.Questions(t.Context(), nil)
-	if err != nil || len(qs) != 1 || qs[0].ID != question || removed != 0 {
-		t.Fatalf("%d removed; questions %+v, %v", removed, qs, err)
+	if err != nil || len(qs) != 1 || qs[0].ID != question || removed.Load() != 0 {
+		t.Fatalf("%d removed; questions %+v, %v", removed.Load(), qs, err)
 	}
 	w.eng = e
 	w.answer(qs[0], agent.Approval{Approve: true})
 	run := e.Run(qs[0].WorkflowID, qs[0].RunID)
-	for removed == 0 || len(script.Requests()) < 2 {
+	for removed.Load() == 0 || len(script.Requests()) < 2 {
 		if _, err := run.Describe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	sound(t, script)
-	if len(script.Requests()) != 2 || removed != 1 {
-		t.Errorf("%d requests, %d removed", len(script.Requests()), removed)
+	if len(script.Requests()) != 2 || removed.Load() != 1 {
+		t.Errorf("%d requests, %d removed", len(script.Requests()), removed.Load())
 	}
 }
 

@@ -92,6 +92,7 @@ func (a *Agent) begin(ctx context.Context, in *Input) (*talk, error) {
 		return nil, fmt.Errorf("%s: %w: the run began with %q, and the program does not list provider %q any more", a.name, ErrNoModel, model, name)
 	}
 	t.id = durable.UUID(ctx, "agent.talk")[:8]
+	t.log.lib = &set.lib
 	t.model, t.ask = own, set.set.AskKey && !a.c.FailOnKey
 	if err := t.offer(ctx); err != nil {
 		return nil, err
@@ -287,7 +288,7 @@ func (t *talk) seal(ctx context.Context, last bool) error {
 		}
 	}
 	var err error
-	t.framed, err = lend(ctx, &f)
+	t.framed, _, err = lend(ctx, &f)
 	return err
 }
 

@@ -17,13 +17,16 @@ import (
 
 // A conversation crosses into a step by one digest, however long it is. The
 // run lends its messages, each once, and at each call a link: the digests of
-// what is new, and that of the link before. A worker that has seen the link
-// before reads what is new; one that has not follows the chain.
+// what is new, and that of the link before. A worker of the same process finds
+// the conversation in the library, where the run has put it; one that has seen
+// the link before reads what is new; any other one follows the chain.
 
 // transcript is a conversation on the side of the run.
 type transcript struct {
+	lib      *library
 	messages []llm.Message
 	fresh    []string // digests of messages that no link has
+	size     int      // of those
 	head     string   // digest of the newest link
 }
 
@@ -35,12 +38,13 @@ type link struct {
 
 func (t *transcript) add(ctx context.Context, ms ...llm.Message) error {
 	for _, m := range ms {
-		sum, err := lend(ctx, m)
+		sum, size, err := lend(ctx, m)
 		if err != nil {
 			return err
 		}
 		t.messages = append(t.messages, m)
 		t.fresh = append(t.fresh, sum)
+		t.size += size
 	}
 	return nil
 }
@@ -59,24 +63,26 @@ func (t *transcript) seal(ctx context.Context) (string, error) {
 	if len(t.fresh) == 0 {
 		return t.head, nil
 	}
-	sum, err := lend(ctx, link{t.head, t.fresh})
+	sum, _, err := lend(ctx, link{t.head, t.fresh})
 	if err != nil {
 		return "", err
 	}
-	t.head, t.fresh = sum, nil
+	t.lib.grow(sum, t.messages, t.size)
+	t.head, t.fresh, t.size = sum, nil, 0
 	return sum, nil
 }
 
-func lend(ctx context.Context, v any) (string, error) {
+// lend gives the digest of what is lent, and its size.
+func lend(ctx context.Context, v any) (string, int, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return "", fmt.Errorf("agent: encode a part of the conversation: %w", err)
+		return "", 0, fmt.Errorf("agent: encode a part of the conversation: %w", err)
 	}
 	sum, err := durable.LendBlob(ctx, b)
 	if errors.Is(err, durable.ErrNoEngine) {
 		err = errOutside
 	}
-	return sum, err
+	return sum, len(b), err
 }
 
 // errOutside names the ways in.
@@ -182,7 +188,7 @@ func (l *library) conversation(ctx context.Context, head string) ([]llm.Message,
 	}
 	messages = messages[:len(messages):len(messages)] // others go on from there too
 	for i := len(chain) - 1; i >= 0; i-- {
-		size := 64
+		size := 0
 		for _, sum := range chain[i].New {
 			m, n, err := read[llm.Message](ctx, l, sum)
 			if err != nil {
@@ -191,9 +197,14 @@ func (l *library) conversation(ctx context.Context, head string) ([]llm.Message,
 			messages = append(messages, *m)
 			size += cmp.Or(n, 64)
 		}
-		l.put("spine "+digests[i], &spine{messages[:len(messages):len(messages)]}, size+int(unsafe.Sizeof(llm.Message{}))*len(messages))
+		l.grow(digests[i], messages, size)
 	}
 	return joined(messages), nil
+}
+
+// grow remembers a conversation up to a link, which brought so many bytes.
+func (l *library) grow(link string, messages []llm.Message, size int) {
+	l.put("spine "+link, &spine{slices.Clip(messages)}, 64+size+int(unsafe.Sizeof(llm.Message{}))*len(messages))
 }
 
 // joined makes one message of those that users say in a row: what was said to

@@ -190,7 +190,33 @@ func (s *session) start(c *call, do func()) {
 	}
 	s.calls[c] = struct{}{}
 	s.byToken[c.token] = c
-	s.work.Go(run)
+	if s.spare {
+		s.spare = false
+		s.next <- run // it does not go before the connection is down, which takes s.mu
+		return
+	}
+	s.work.Go(func() { s.callers(run) })
+}
+
+// callers makes calls, one after the other. The goroutine of a call that has
+// ended waits for the next one, if no other does: its stack has grown to what a
+// call takes, which costs more than the rest of what is done here.
+func (s *session) callers(run func()) {
+	for {
+		run()
+		s.mu.Lock()
+		if s.spare || s.why != nil {
+			s.mu.Unlock()
+			return
+		}
+		s.spare = true
+		s.mu.Unlock()
+		select {
+		case run = <-s.next:
+		case <-s.down:
+			return
+		}
+	}
 }
 
 // clocks starts both deadlines.

@@ -24,6 +24,7 @@ type session struct {
 	end    context.CancelCauseFunc
 	modern bool // revision 2026-07-28 or newer: the server never asks by itself
 
+	next   chan func()    // to the spare goroutine
 	down   chan struct{}  // closed when it can't be used any more
 	ended  chan struct{}  // closed when nothing of it is left
 	once   sync.Once      // of finish
@@ -32,6 +33,7 @@ type session struct {
 
 	mu      sync.Mutex // guards what follows
 	why     error      // that it is down
+	spare   bool       // a goroutine waits for the next call
 	calls   map[*call]struct{}
 	byToken map[string]*call // of progress
 	changed chan struct{}    // closed and made anew when a call ends, or waits, or goes on
@@ -42,7 +44,7 @@ type session struct {
 func newSession(l *link, d *dialing) *session {
 	return &session{
 		l: l, d: d, wire: d.wire, end: d.end,
-		down: make(chan struct{}), ended: make(chan struct{}),
+		next: make(chan func()), down: make(chan struct{}), ended: make(chan struct{}),
 		calls: map[*call]struct{}{}, byToken: map[string]*call{}, changed: make(chan struct{}),
 	}
 }
