@@ -39,7 +39,7 @@ func (b *bench) agentsAtOnce(onFile bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
 	asks := agent.New("asks", agent.Config{Instruction: "Add.", Model: m.vendor + ":m", Tools: m.tools(), Policy: agent.Policy{{Do: agent.Ask}}})
-	where, opts := "in memory", durable.Options{Logger: quiet}
+	where, opts := "in memory", durable.Options{Logger: quiet, Watchdog: time.Minute} // a busy machine is no deadlock
 	open := func() (*durable.Engine, error) { return durable.NewMemory(b.ctx, &opts, a, asks, models) }
 	if onFile {
 		where = "on a file"
