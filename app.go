@@ -128,7 +128,11 @@ func Open(ctx context.Context, o *Options, defs ...durable.Definer) (_ *App, err
 	if app.name == "" {
 		app.name = "mcp-agent"
 	}
-	if app.tel, err = telemetry.Open(ctx, cfg.Otel); err != nil {
+	otel := *cfg.Otel
+	if otel.Logger == nil {
+		otel.Logger = app.log
+	}
+	if app.tel, err = telemetry.Open(ctx, &otel); err != nil {
 		return nil, err
 	}
 	app.log = slog.New(app.tel.Handler(app.log.Handler()))

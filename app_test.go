@@ -1,7 +1,7 @@
 package mcpagent_test
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,14 +17,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"go.uber.org/goleak"
 
 	"github.com/mcpagent/mcpagent"
 	"github.com/mcpagent/mcpagent/agent"
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/temporaltest"
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/anthropic"
 	"github.com/mcpagent/mcpagent/llm/llmtest"
+	"github.com/mcpagent/mcpagent/llm/openai"
 )
 
 type city struct {
@@ -381,45 +384,259 @@ func TestAToolThatHangs(t *testing.T) {
 	}
 }
 
-// TestSecretsStayWhereTheyAre: what a provider was given is in no journal,
-// event, error or log.
+// canary is the secret of a place that a program has for one. Nothing else has
+// the word.
+func canary(place string) string { return "canary-of-" + place + "-7d1f" }
+
+// echoing is a provider that tells what it was sent, in every way in which one
+// can fail; in the end it answers.
+type echoing struct {
+	answers http.Handler
+	thief   string
+	n       atomic.Int32
+}
+
+func (e *echoing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	user, password, _ := r.BasicAuth()
+	said := fmt.Sprint(r.Header, " ", user, " ", password)
+	key := cmp.Or(r.Header.Get("X-Api-Key"), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	failure, err := json.Marshal(map[string]any{"type": "error", "error": map[string]any{"type": key, "code": key, "message": said}, "request_id": key})
+	if err != nil {
+		panic(err)
+	}
+	w.Header().Set("X-Request-Id", key)
+	w.Header().Set("Request-Id", key)
+	switch e.n.Add(1) {
+	case 1:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write(failure)
+	case 2:
+		http.Redirect(w, r, e.thief+"?key="+key, http.StatusFound)
+	case 3:
+		http.Redirect(w, r, e.thief+"?key="+key, http.StatusTemporaryRedirect)
+	case 4:
+		http.Error(w, said, http.StatusInternalServerError)
+	case 5:
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = fmt.Fprintf(w, "event: error\ndata: %s\n\n", failure)
+	case 6:
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = fmt.Fprintf(w, "event: message_start\ndata: {%q\n\n", said)
+	case 7:
+		_, _ = fmt.Fprintf(w, "{%q", said)
+	case 8:
+		panic(http.ErrAbortHandler) // the connection breaks
+	default:
+		e.answers.ServeHTTP(w, r)
+	}
+}
+
+// TestSecretsStayWhereTheyAre: what a program was given to keep is in no
+// journal, history, question, event, span, error or log, whatever those say whom it
+// is shown to.
 func TestSecretsStayWhereTheyAre(t *testing.T) {
 	t.Parallel()
-	const canary = "sk-canary-7d1f"
-	var logs bytes.Buffer
+	for _, provider := range []string{"openai", "anthropic"} {
+		for _, engine := range []string{"memory", "local", "temporal"} {
+			t.Run(provider+"/"+engine, func(t *testing.T) {
+				t.Parallel()
+				secrets(t, provider, engine)
+			})
+		}
+	}
+}
+
+func secrets(t *testing.T, provider, engine string) {
+	// Somebody to whom nothing is sent on purpose.
+	var stolen sync.Map
+	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/mcp" { // where the secrets are its own
+			stolen.Store(fmt.Sprint(r.Header), true)
+		}
+		http.Error(w, fmt.Sprint(r.URL, r.Header), http.StatusTeapot)
+	}))
+	defer thief.Close()
+	model := httptest.NewServer(&echoing{thief: thief.URL, answers: llmtest.Serve(t, llmtest.New(llmtest.Call("web_say", ""), llmtest.Say("done")))})
+	defer model.Close()
+	// An MCP server that says what it was sent, and one that ends after that.
+	say := mcp.NewServer(&mcp.Implementation{Name: "web", Version: "1"}, nil)
+	mcp.AddTool(say, &mcp.Tool{Name: "say"}, func(_ context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprint(r.Extra.Header)}}}, nil, nil
+	})
+	web := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return say }, nil))
+	defer web.Close()
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, fmt.Sprint(r.Header), http.StatusForbidden)
+	}))
+	defer collector.Close()
+
 	dir := t.TempDir()
+	stored := filepath.Join(dir, "runs.db")
+	where := fmt.Sprintf("local: {path: %q}", stored)
+	if engine == "temporal" {
+		server := temporaltest.New(t, &temporaltest.Options{File: stored})
+		where = fmt.Sprintf("temporal: {host: %q, task_queue: %s, rpc_metadata: {x-secret: %s}}", server.Addr(), "secrets", canary("metadata"))
+	}
+	base := strings.Replace(model.URL, "://", "://user:"+canary("password")+"@", 1)
+	if provider == "openai" {
+		base += "/v1"
+	}
+	spans := filepath.Join(dir, "spans.jsonl")
+	config := fmt.Sprintf(`
+execution_engine: %s
+%s
+workflow_task_retry_policies: {"*": {initial_interval: 10ms, backoff_coefficient: 1, maximum_attempts: 10}}
+models: {default: %s}
+%s: {api_key: %s, base_url: %q}
+otel:
+  enabled: true
+  capture_content: true
+  exporters: [{file: {path: %q}}, {otlp: {endpoint: %q, headers: {x-token: %s}}}]
+mcp:
+  servers:
+    web: {url: %q, headers: {X-Key: %s, Authorization: Basic %s}}
+    fs:
+      command: /bin/sh
+      required: false
+      env: {TOKEN: %s}
+      args: ["-c", "env >&2; exit 3", --key=%s]
+    gone: {url: %q, required: false}
+    nowhere: {url: "http://user:%s@127.0.0.1:1/mcp?api_key=%s", required: false}
+`, engine, where, provider, provider, canary("key"), base, spans, collector.URL, canary("otlp"), web.URL, canary("header"), canary("basic"), canary("env"), canary("argument"),
+		strings.Replace(thief.URL, "://", "://user:"+canary("password")+"@", 1)+"/mcp?api_key="+canary("query"),
+		canary("password"), canary("query"))
 	file := filepath.Join(dir, "mcp_agent.config.yaml")
-	config := fmt.Sprintf("execution_engine: local\nlocal: {path: %q}\nmcp:\n  servers:\n    fs:\n      command: /nowhere/%s\n      required: true\n      env: {KEY: %s}\n      args: [--key=%s]\n", filepath.Join(dir, "a.db"), "server", canary, canary)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := agent.New("finder", agent.Config{Servers: []string{"fs"}})
-	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{File: file, Models: agent.Models{script()}, Logger: slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))}, a)
+	headers := map[string]durable.Secret{"X-Proxy": durable.NewSecret(canary("proxy")), "Proxy-Authorization": durable.NewSecret("Bearer " + canary("bearer"))}
+	var logs logged
+	a := agent.New("finder", agent.Config{Servers: []string{"fs", "gone", "nowhere", "web"}})
+	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{
+		File: file, Logger: slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Models: agent.Models{openai.New(&openai.Options{Headers: headers}), anthropic.New(&anthropic.Options{Headers: headers})},
+	}, a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := app.Start(t.Context(), a, nil, "Hello?")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = agent.ResultOf(t.Context(), run)
-	if err == nil {
-		t.Error("a server that is not there was listed")
-	}
-	export, xerr := run.Export(t.Context())
-	if xerr != nil {
-		t.Fatal(xerr)
-	}
-	if cerr := app.Close(); cerr != nil {
-		t.Error(cerr)
-	}
-	db, rerr := os.ReadFile(filepath.Join(dir, "a.db"))
-	if rerr != nil {
-		t.Fatal(rerr)
-	}
-	for what, text := range map[string]string{"error": err.Error(), "history": string(export), "file": string(db), "log": logs.String()} {
-		if i := strings.Index(text, canary); i >= 0 {
-			t.Errorf("the %s has the secret: %s", what, text[max(0, i-200):i+len(canary)])
+	// The control shows that what there is can be found.
+	const control = "control-of-the-question"
+	var told strings.Builder // to whoever runs it
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	done := make(chan struct{})
+	var person sync.WaitGroup
+	var asked strings.Builder
+	person.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			qs, err := app.Engine().Questions(ctx, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, q := range qs {
+				fmt.Fprintf(&asked, "%+v\n", *q)
+				if err := app.Engine().Answer(ctx, q.ID, json.RawMessage("{}"), nil); err != nil {
+					t.Error(err)
+				}
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+		}
+	})
+	answer := ""
+	for tries := 0; answer == "" && tries < 4; tries++ { // a redirect fails a run, and in memory a key that is refused
+		for ev, err := range app.Stream(ctx, a, control) {
+			fmt.Fprintf(&told, "%+v %v\n", ev, err)
+			if ev != nil && ev.Result != nil {
+				answer = ev.Result.Text()
+				for _, m := range ev.Result.Messages() {
+					fmt.Fprintf(&told, "%+v %q\n", m, m.Text())
+				}
+			}
 		}
 	}
+	close(done)
+	person.Wait()
+	if answer != "done" {
+		t.Errorf("the answer is %q\n%s\n%s", answer, told.String(), logs.String())
+	}
+	var history strings.Builder
+	runs, err := app.Engine().List(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range runs.Runs {
+		run := app.Engine().Run(r.WorkflowID, r.RunID)
+		export, err := run.Export(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := run.Describe(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&history, "%s\n%+v\n", export, *d)
+	}
+	if err := app.Close(); err != nil {
+		fmt.Fprintln(&told, err) // of telemetry, which is refused
+	}
+	texts := map[string]string{"events, errors and the result": told.String(), "questions": asked.String(), "history": history.String(), "log": logs.String()}
+	for name, pattern := range map[string]string{"file": stored + "*", "spans": spans} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[name] += string(b)
+		}
+	}
+	for name, text := range texts {
+		if i := strings.Index(text, "canary-of-"); i >= 0 {
+			t.Errorf("the %s: a secret: …%q…", name, text[max(0, i-300):min(len(text), i+100)])
+		}
+		if found := strings.Contains(text, control); !found && (name == "history" || name == "spans" || name == "file" && engine != "memory") {
+			t.Errorf("the %s: no control in %d bytes", name, len(text))
+		}
+	}
+	stolen.Range(func(headers, _ any) bool {
+		if strings.Contains(headers.(string), "canary-of-") {
+			t.Errorf("sent to another server: %s", headers)
+		}
+		return true
+	})
+	// All of it has happened.
+	for _, want := range []string{"401 (secret)", "500", "was not followed", "no answer", "EOF", "exit status 3", "teapot", "connection refused", "can't be delivered"} {
+		if !strings.Contains(told.String()+history.String()+logs.String(), want) {
+			t.Errorf("nothing tells of %q", want)
+		}
+	}
+}
+
+// logged is a log that is written by many.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -60,7 +60,7 @@ var layers = []layer{
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{"internal/temporaltest", nil, nil},
 	{"internal/toolset", []string{"durable", "llm"}, nil},
-	{".", []string{"agent", "durable", "durable/engines", "llm", "mcphost", "mcpserve", "telemetry"}, []string{"durable/localengine", "llm/anthropic", "llm/llmtest", "go.uber.org/goleak"}},
+	{".", []string{"agent", "durable", "durable/engines", "llm", "mcphost", "mcpserve", "telemetry"}, []string{"durable/localengine", "internal/temporaltest", "llm/anthropic", "llm/llmtest", "llm/openai", "github.com/modelcontextprotocol/go-sdk/...", "go.uber.org/goleak"}},
 }
 
 // everyTest is what any test may import.

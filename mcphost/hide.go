@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -26,6 +28,9 @@ const (
 	hidden    = "(secret)"
 )
 
+// keyName is what a parameter of a URL is called that is a secret.
+var keyName = regexp.MustCompile(`(?i)key|token|secret|auth|passw|sig`)
+
 func newHider(s *Server) *hider {
 	var found []string
 	add := func(v durable.Secret) {
@@ -44,6 +49,19 @@ func newHider(s *Server) *hider {
 		}
 	}
 	add(s.APIKey)
+	if u, err := url.Parse(s.URL); err == nil {
+		password, _ := u.User.Password()
+		add(durable.NewSecret(password))
+		add(durable.NewSecret(u.RawQuery))
+		for name, values := range u.Query() {
+			for _, v := range values {
+				if keyName.MatchString(name) { // any other value may be an ordinary word
+					add(durable.NewSecret(v))
+					add(durable.NewSecret(url.QueryEscape(v)))
+				}
+			}
+		}
+	}
 	if len(found) == 0 {
 		return &hider{}
 	}
@@ -64,6 +82,16 @@ func newHider(s *Server) *hider {
 		}
 	}
 	return &hider{strings.NewReplacer(pairs...)}
+}
+
+// shown is what may be seen of an address that can't be read: nothing before an
+// @, and no parameters.
+func shown(address string) string {
+	address, _, _ = strings.Cut(address, "?")
+	if i := strings.LastIndex(address, "@"); i >= 0 {
+		address = hidden + address[i:]
+	}
+	return address
 }
 
 // isPath reports whether a value names something in the file system.

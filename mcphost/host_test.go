@@ -2,6 +2,7 @@ package mcphost_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,5 +27,16 @@ func TestListAndCall(t *testing.T) {
 				t.Errorf("%+v\n%s", res, diff)
 			}
 		})
+	}
+}
+
+// TestAWrongAddressShowsNoSecret is about those that can't be read.
+func TestAWrongAddressShowsNoSecret(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"htps://me:canary@host/mcp", "me:canary@host?api_key=canary", "https://me:%zz-canary@host", "host/mcp?api_key=canary"} {
+		err := open(t, map[string]mcphost.Server{"s": {URL: address}}).Check()
+		if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "host") {
+			t.Errorf("%s: %v", address, err)
+		}
 	}
 }

@@ -114,7 +114,7 @@ func (s *Server) check() error {
 	}
 	if s.URL != "" {
 		if u, err := url.Parse(s.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			bad(".url", "%q is no address of http or https", s.URL)
+			bad(".url", "%q is no address of http or https", shown(s.URL))
 		}
 	}
 	if s.URL == "" && s.SSE {

@@ -97,10 +97,15 @@ func (o *OTLP) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("endpoint", redacted(o.Endpoint)), slog.Any("headers", names))
 }
 
-// redacted is a URL without its password.
+// redacted is a URL without its password, and without what stands before the @ if
+// it is none.
 func redacted(s string) string {
-	if u, err := url.Parse(s); err == nil && u.User != nil {
+	u, err := url.Parse(s)
+	if err == nil && u.User != nil {
 		return u.Redacted()
+	}
+	if i := strings.LastIndex(s, "@"); i >= 0 {
+		return "(secret)" + s[i:]
 	}
 	return s
 }
@@ -221,7 +226,7 @@ func (o *OTLP) check(key string, bad func(key, format string, args ...any)) {
 		u, err := url.Parse(o.Endpoint)
 		switch {
 		case err != nil:
-			bad(key+".endpoint", "%q is no URL", o.Endpoint)
+			bad(key+".endpoint", "%q is no URL", redacted(o.Endpoint))
 		case u.Scheme != "http" && u.Scheme != "https":
 			bad(key+".endpoint", "%q does not begin with http:// or https://; gRPC is not spoken, use the HTTP port (4318)", redacted(o.Endpoint))
 		case u.Host == "":

@@ -2,9 +2,13 @@ package telemetry
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -72,10 +76,11 @@ type gentle struct {
 	where  string
 	told   atomic.Bool
 	failed atomic.Bool // the last one
+	hide   *strings.Replacer
 }
 
 func (g *gentle) Export(ctx context.Context, rm *metricdata.ResourceMetrics) error {
-	err := g.Exporter.Export(ctx, rm)
+	err := hidden(g.hide, g.Exporter.Export(ctx, rm))
 	g.failed.Store(err != nil)
 	if err != nil && !g.told.Swap(true) {
 		g.t.log().Warn("metrics can't be delivered; the next ones make up for it, and runs are not affected", "what", g.where, "error", err)
@@ -97,6 +102,62 @@ type outlets struct {
 	spans   []sdktrace.SpanProcessor
 	logs    []sdklog.Processor
 	metrics []sdkmetric.Reader
+}
+
+// discreet is a span exporter whose errors show no secret.
+type discreet struct {
+	sdktrace.SpanExporter
+	hide *strings.Replacer
+}
+
+func (d discreet) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	return hidden(d.hide, d.SpanExporter.ExportSpans(ctx, spans))
+}
+
+// secrets finds what is sent to a collector and nobody else should see: what
+// it answers is in errors, and it may tell what it got.
+func (o *OTLP) secrets() *strings.Replacer {
+	var found []string
+	add := func(s string) {
+		if len(s) >= 4 {
+			found = append(found, s)
+		}
+	}
+	for _, v := range o.Headers {
+		add(v)
+	}
+	for _, signal := range []string{"", "TRACES_", "LOGS_", "METRICS_"} {
+		for pair := range strings.SplitSeq(os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"HEADERS"), ",") {
+			_, v, _ := strings.Cut(pair, "=")
+			v = strings.TrimSpace(v)
+			add(v)
+			if plain, err := url.PathUnescape(v); err == nil {
+				add(plain)
+			}
+		}
+	}
+	if u, err := url.Parse(o.Endpoint); err == nil && u.User != nil {
+		password, _ := u.User.Password()
+		add(password)
+		add(base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password)))
+	}
+	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) }) // one may be a part of another
+	var pairs []string
+	for _, s := range found {
+		pairs = append(pairs, s, "(secret)")
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// hidden is an error without secrets.
+func hidden(r *strings.Replacer, err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := r.Replace(err.Error()); text != err.Error() {
+		return errors.New(text)
+	}
+	return err
 }
 
 // open makes the processors of an exporter.
@@ -136,7 +197,7 @@ func (t *Telemetry) open(ctx context.Context, c *Config, e Exporter, instance st
 }
 
 func (t *Telemetry) openOTLP(ctx context.Context, c *Config, o *OTLP, size int, spans func(string, sdktrace.SpanExporter), out *outlets) error {
-	urls := o.urls()
+	urls, hide := o.urls(), o.secrets()
 	where := func(url string) string {
 		if url == "" {
 			return "the endpoint of OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318"
@@ -155,7 +216,7 @@ func (t *Telemetry) openOTLP(ctx context.Context, c *Config, o *OTLP, size int, 
 		if err != nil {
 			return fmt.Errorf("otel.exporters: otlp: %w", err)
 		}
-		spans(where(url), to)
+		spans(where(url), discreet{to, hide})
 	}
 	if url, ok := urls["logs"]; ok {
 		var opts []otlploghttp.Option
@@ -169,7 +230,7 @@ func (t *Telemetry) openOTLP(ctx context.Context, c *Config, o *OTLP, size int, 
 		if err != nil {
 			return fmt.Errorf("otel.exporters: otlp: %w", err)
 		}
-		q := newQueue("log lines to "+where(url), size, t.log, t.drops("logs"), to.Export)
+		q := newQueue("log lines to "+where(url), size, t.log, t.drops("logs"), func(ctx context.Context, r []sdklog.Record) error { return hidden(hide, to.Export(ctx, r)) })
 		out.logs = append(out.logs, &logQueue{queue: q, to: to})
 	}
 	if url, ok := urls["metrics"]; ok {
@@ -188,7 +249,7 @@ func (t *Telemetry) openOTLP(ctx context.Context, c *Config, o *OTLP, size int, 
 		if c.MetricInterval > 0 {
 			every = time.Duration(c.MetricInterval * float64(time.Second))
 		}
-		g := &gentle{Exporter: to, t: t, where: "metrics to " + where(url)}
+		g := &gentle{Exporter: to, t: t, where: "metrics to " + where(url), hide: hide}
 		out.metrics = append(out.metrics, sdkmetric.NewPeriodicReader(g, sdkmetric.WithInterval(every), sdkmetric.WithTimeout(exportTime)))
 	}
 	return nil

@@ -199,7 +199,7 @@ func (p *Provider) resolve(sec *section) *settings {
 	}
 	s.official = u.Hostname() == "api.anthropic.com"
 	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1") // it stands in many settings
-	s.at = wire.Endpoint{URL: u.JoinPath("v1/messages").String(), Client: p.opts.HTTPClient, Read: read}
+	s.at = wire.NewEndpoint(u.JoinPath("v1/messages"), p.opts.HTTPClient, read)
 	s.at.Header("Anthropic-Version", "2023-06-01")
 	if !s.key.IsZero() {
 		s.at.Secret("X-Api-Key", "", s.key)

@@ -208,7 +208,7 @@ func (p *Provider) resolve(sec *section) *settings {
 		return s
 	}
 	s.official = u.Hostname() == "api.openai.com" || strings.HasSuffix(u.Hostname(), ".openai.azure.com")
-	s.at = wire.Endpoint{URL: u.JoinPath("chat/completions").String(), Client: p.opts.HTTPClient, Read: read}
+	s.at = wire.NewEndpoint(u.JoinPath("chat/completions"), p.opts.HTTPClient, read)
 	if !s.key.IsZero() {
 		s.at.Secret("Authorization", "Bearer ", s.key)
 	}

@@ -2,14 +2,18 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -29,7 +33,11 @@ func FirstKey(keys ...durable.Secret) durable.Secret {
 func BaseURL(provider, base string) (*url.URL, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%s: the base URL is %q, want https://…: write %s.base_url", provider, Words(base), provider)
+		shown, _, _ := strings.Cut(base, "?")
+		if i := strings.LastIndex(shown, "@"); i >= 0 {
+			shown = "(secret)" + shown[i:]
+		}
+		return nil, fmt.Errorf("%s: the base URL is %q, want https://…: write %s.base_url", provider, Words(shown), provider)
 	}
 	return u, nil
 }
@@ -50,7 +58,44 @@ type Endpoint struct {
 	Read func(e *llm.Error, body []byte) (text string)
 
 	header  http.Header
-	secrets []string
+	secrets []string // in all forms in which they come back, the longest first
+}
+
+// NewEndpoint makes the endpoint of a URL, whose password and keys no error has.
+func NewEndpoint(u *url.URL, client *http.Client, read func(e *llm.Error, body []byte) (text string)) Endpoint {
+	e := Endpoint{URL: u.String(), Client: client, Read: read}
+	if password, ok := u.User.Password(); ok {
+		e.hide(password)
+		e.hide(base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password)))
+	}
+	for name, values := range u.Query() {
+		if keyName.MatchString(name) {
+			e.hide(values...)
+		}
+	}
+	return e
+}
+
+// keyName is what a parameter of a URL is called that is a secret.
+var keyName = regexp.MustCompile(`(?i)key|token|secret|auth|passw|sig`)
+
+// hide adds secrets, in the forms in which they come back: without what stands
+// before a token, in JSON, and in a URL.
+func (e *Endpoint) hide(secrets ...string) {
+	for _, s := range secrets {
+		if s == "" {
+			continue
+		}
+		e.secrets = append(e.secrets, s, url.QueryEscape(s), url.PathEscape(s))
+		if quoted, err := json.Marshal(s); err == nil {
+			e.secrets = append(e.secrets, string(quoted[1:len(quoted)-1]))
+		}
+		if _, token, ok := strings.Cut(s, " "); ok && len(token) >= 8 { // Bearer TOKEN
+			e.hide(token)
+		}
+	}
+	slices.SortFunc(e.secrets, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) // one may be a part of another
+	e.secrets = slices.Compact(e.secrets)
 }
 
 // Header adds one that is sent with each request.
@@ -63,7 +108,7 @@ func (e *Endpoint) Header(name, value string) {
 
 // Secret adds a header whose value no error has: the prefix and the secret.
 func (e *Endpoint) Secret(name, prefix string, secret durable.Secret) {
-	e.secrets = append(e.secrets, secret.Reveal())
+	e.hide(secret.Reveal())
 	e.Header(name, prefix+secret.Reveal())
 }
 

@@ -94,7 +94,7 @@ func (c Caller) failure(ctx context.Context, raw *http.Response, err error, told
 		} else if strings.HasPrefix(text, "<") {
 			text = http.StatusText(e.Status) // a page for browsers
 		}
-		e.Message = Words(text, c.At.secrets...)
+		e.Message, e.Code = Words(text, c.At.secrets...), Words(e.Code, c.At.secrets...)
 		switch e.Class {
 		case llm.RateLimit, llm.Overloaded, llm.Server:
 			e.RetryAfter = RetryAfter(header, text)
@@ -118,14 +118,33 @@ func (c Caller) failure(ctx context.Context, raw *http.Response, err error, told
 		e.Message, e.Err = err.Error(), err
 	case raw != nil && (noAnswer(err) || errors.Is(err, ErrTooLarge)):
 		e.Class, e.Status = llm.Malformed, raw.StatusCode
-		e.Message, e.Err = Words("what came is no answer: "+err.Error(), c.At.secrets...), err
+		e.Message, e.Err = Words("what came is no answer: "+err.Error(), c.At.secrets...), c.discreet(err)
 	case errors.As(err, &located): // it names the URL, which may have a credential
-		e.Message, e.Err = Words(located.Err.Error(), c.At.secrets...), located.Err
+		e.Message, e.Err = Words(located.Err.Error(), c.At.secrets...), c.discreet(located.Err)
 	default:
-		e.Message, e.Err = Words(err.Error(), c.At.secrets...), err
+		e.Message, e.Err = Words(err.Error(), c.At.secrets...), c.discreet(err)
 	}
+	e.RequestID = Words(e.RequestID, c.At.secrets...)
 	return e
 }
+
+// discreet is an error whose text shows no secret. What it is stays.
+func (c Caller) discreet(err error) error {
+	if text := Words(err.Error(), c.At.secrets...); text != strings.TrimSpace(err.Error()) {
+		return &discreetError{text, err}
+	}
+	return err
+}
+
+// discreetError does not give what it came from, which would show its text.
+type discreetError struct {
+	text string
+	err  error
+}
+
+func (e *discreetError) Error() string { return e.text }
+
+func (e *discreetError) Is(target error) bool { return errors.Is(e.err, target) }
 
 // noAnswer tells an error of reading what came from one of getting it.
 func noAnswer(err error) bool {

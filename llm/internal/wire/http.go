@@ -128,6 +128,9 @@ func Class(status int) llm.Class {
 // maxMessage is how much of a provider's words an error has.
 const maxMessage = 1000
 
+// login finds the user and the password in a URL.
+var login = regexp.MustCompile(`://[^\s"'@]+@`)
+
 var keys = regexp.MustCompile(`\b(?:sk|pk|rk|xai|gsk|key)-[A-Za-z0-9_*.-]{4,}|(?i:bearer) +[A-Za-z0-9_*.~+/=-]{4,}`)
 
 // Words are those of a provider, as an error may show them: without anything
@@ -139,6 +142,7 @@ func Words(text string, secrets ...string) string {
 		}
 	}
 	text = keys.ReplaceAllString(strings.TrimSpace(text), "(secret)")
+	text = login.ReplaceAllString(text, "://(secret)@")
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + " …"
 	}

@@ -2,7 +2,9 @@ package wire_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -199,6 +201,51 @@ func TestUniqueIDs(t *testing.T) {
 	for _, id := range []string{"a.b", strings.Repeat("a", 41), ""} {
 		if got := wire.CallID(id); got == id || got != wire.CallID(id) || wire.CallID(got) != got {
 			t.Errorf("%q becomes %q", id, got)
+		}
+	}
+}
+
+// TestSecretsThatComeBack are told by an endpoint in other forms than they were
+// sent in, and in places where nobody expects them.
+func TestSecretsThatComeBack(t *testing.T) {
+	t.Parallel()
+	for _, told := range []string{"canary-token", "Bearer canary-token", `canary"quoted`, "?k=canary%22quoted", "pass!word", "pass%21word", "Basic bWU6cGFzcyF3b3Jk", "canary-of-query", "canary"} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Request-Id", told)
+			w.WriteHeader(http.StatusUnauthorized)
+			_ = json.NewEncoder(w).Encode(map[string]string{"said": told})
+		}))
+		u, err := wire.BaseURL("x", strings.Replace(s.URL, "://", "://me:pass%21word@", 1)+"/v1?api_key=canary-of-query")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := wire.NewEndpoint(u, nil, func(e *llm.Error, body []byte) string {
+			e.Code = told
+			return string(body)
+		})
+		for name, value := range map[string]string{"Authorization": "Bearer canary-token", "X-Quoted": `canary"quoted`, "X-Short": "canary"} {
+			e.Secret(name, "", durable.NewSecret(value))
+		}
+		_, err = wire.Caller{Provider: "x", Model: "m", At: &e}.Ask(t.Context(), []byte("{}"), new(any))
+		s.Close()
+		var failed *llm.Error
+		if !errors.As(err, &failed) || failed.Status != http.StatusUnauthorized {
+			t.Fatal(err)
+		}
+		for _, shown := range []string{failed.Error(), failed.RequestID, failed.Code, fmt.Sprintf("%#v", failed)} {
+			for _, secret := range []string{"canary", "token", "quoted", "word", "bWU6"} {
+				if strings.Contains(shown, secret) {
+					t.Errorf("%q is shown as %q", told, shown)
+				}
+			}
+		}
+	}
+	if got := wire.Words("dial https://me:other@host/v1: no"); strings.Contains(got, "other") {
+		t.Error(got)
+	}
+	for _, bad := range []string{"htps://me:canary@host", "me:canary@host/v1?k=canary", "https://me:%zz-canary@host", "host?key=canary"} {
+		if _, err := wire.BaseURL("x", bad); err == nil || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }
