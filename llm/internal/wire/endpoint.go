@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -120,6 +121,18 @@ func (e *Endpoint) Same(o *Endpoint) bool {
 	return e.URL == o.URL && maps.EqualFunc(e.header, o.header, slices.Equal)
 }
 
+// transport is that of net/http, with as many idle connections to an endpoint
+// as a program may have agents: two would be opened anew all the time.
+var transport = sync.OnceValue(func() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport // somebody put his own there
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = t.MaxIdleConns
+	return t
+})
+
 // post sends a request. What it gives without an error is an answer.
 func (c Caller) post(ctx context.Context, body []byte, accept string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.At.URL, bytes.NewReader(body))
@@ -128,7 +141,7 @@ func (c Caller) post(ctx context.Context, body []byte, accept string) (*http.Res
 	}
 	req.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {accept}, "User-Agent": {"mcpagent"}}
 	maps.Copy(req.Header, c.At.header)
-	var client http.Client
+	client := http.Client{Transport: transport()}
 	if c.At.Client != nil {
 		client = *c.At.Client
 	}

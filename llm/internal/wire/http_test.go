@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,6 +88,46 @@ func TestNobodyIsFollowed(t *testing.T) {
 		if !errors.As(err, &e) || e.Class != llm.Invalid || e.Status != status || !strings.Contains(e.Message, "anthropic.base_url") || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%d: %v", status, err)
 		}
+	}
+}
+
+// TestConnectionsAreKept lets many agents ask at once, and again.
+func TestConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	const agents = 40
+	var opened, waiting atomic.Int32
+	gates := []chan struct{}{make(chan struct{}), make(chan struct{})}
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n := waiting.Add(1)
+		gate := gates[(n-1)/agents]
+		if n%agents == 0 {
+			close(gate) // all are there
+		}
+		<-gate
+		_, _ = io.WriteString(w, "{}")
+	}))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	c := wire.Caller{Provider: "openai", At: &wire.Endpoint{URL: srv.URL}}
+	for range gates {
+		var wg sync.WaitGroup
+		for range agents {
+			wg.Go(func() {
+				var answer any
+				if _, err := c.Ask(t.Context(), []byte(`{}`), &answer); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if n := opened.Load(); n > agents+agents/4 {
+		t.Errorf("%d connections for twice %d calls", n, agents)
 	}
 }
 
