@@ -149,10 +149,12 @@ func Version(ctx context.Context, change string, max int) int {
 		return -1
 	}
 	if c := r.cluster(); c != nil {
-		if v := c.Version(change, max); v != max {
+		v := c.Version(change, max)
+		if v < 0 {
 			r.asked[change] = v
 			return v
 		}
+		max = v // an older worker's may be on record
 	}
 	r.marks[change] = max
 	r.turn.entry.Marks = append(r.turn.entry.Marks, &journal.Mark{ID: change, Version: max})
