@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
@@ -150,12 +151,15 @@ func (h *Host) Limit(bytes int, remedy string) { h.proto.limit, h.proto.remedy =
 // CheckSize refuses a value that is larger than anybody takes.
 func (h *Host) CheckSize(n int, what, name string) error { return h.proto.checkSize(n, what, name) }
 
-// Hosted is one run of a cluster, awake. It belongs to the goroutine that
-// drives it.
+// Hosted is one run of a cluster. It belongs to the goroutine that drives it.
 type Hosted struct {
 	c       Cluster
-	ex      *executor
-	e       *entry
+	host    *Host
+	st      journal.One
+	rid     int64
+	e       *entry                 // nil: it is put away, see at
+	lender  atomic.Pointer[entry]  // e, for other goroutines
+	asking  map[string][]*incoming // of e, while there is none
 	inbox   []*incoming
 	working bool
 	problem *Problem
@@ -166,20 +170,10 @@ type Hosted struct {
 
 // Begin makes a run. The code does not run before [Hosted.Start].
 func (h *Host) Begin(c Cluster, s *HostedStart) (*Hosted, error) {
-	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, policies: h.proto.policies, queues: true, tracer: h.proto.tracer, content: h.proto.content, limit: h.proto.limit, remedy: h.proto.remedy}
-	st := journal.NewMemory()
-	ex.st = st
-	ex.byRun, ex.byID = map[string]*entry{}, map[string]*entry{}
-	ex.entries = map[int64]*entry{}
-	ex.life, ex.commits = context.Background(), context.Background()
-	ex.reader = &reader{st: st, defs: ex.defs, codec: ex.opts.Codec, watch: func(int64, bool) func(context.Context) error {
-		return func(context.Context) error { return errStands }
-	}}
-	hd := &Hosted{c: c, ex: ex}
-	ex.host = hd
+	hd := &Hosted{c: c, host: h, rid: 1}
 	row := &journal.Run{
 		WorkflowID: s.WorkflowID, RunID: s.RunID, Chain: s.Chain, Name: s.Workflow, Owner: s.Meta.Owner, State: string(Running),
-		Memo: s.Meta.Memo, Scope: s.Scope, Digest: s.Meta.Digest, Created: s.Created, Changed: s.Created, From: -1, RID: 1,
+		Memo: s.Meta.Memo, Scope: s.Scope, Digest: s.Meta.Digest, Created: s.Created, Changed: s.Created, From: -1, RID: hd.rid,
 	}
 	if row.Scope == "" {
 		row.Scope = effectKey(row.WorkflowID, row.RunID)
@@ -208,13 +202,10 @@ func (h *Host) Begin(c Cluster, s *HostedStart) (*Hosted, error) {
 		return nil, err
 	}
 	w.Row = jr
-	if err := st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{w}}); err != nil {
+	if err := hd.st.Commit(context.Background(), &journal.Tx{Writes: []journal.Write{w}}); err != nil {
 		return nil, err
 	}
-	ex.nextRID = 2
-	e := &entry{ex: ex, rid: row.RID, signals: -1, busy: true, cfg: configOf(row), pend: pendOf(jr, first.Events), open: map[string]*openCall{}, row: row}
-	ex.entries[row.RID], ex.byRun[row.RunID], ex.byID[row.WorkflowID] = e, e, e
-	hd.e = e
+	hd.enter(row, nil, pendOf(jr, first.Events))
 	return hd, nil
 }
 
@@ -234,6 +225,7 @@ func (h *Hosted) take(in ...*incoming) {
 	}
 	h.working = true
 	defer func() { h.working = false }()
+	e := h.at()
 	for len(h.inbox) > 0 && h.problem == nil {
 		batch := h.inbox
 		h.inbox = nil
@@ -243,10 +235,10 @@ func (h *Hosted) take(in ...*incoming) {
 				to++
 			}
 			if to > from {
-				h.e.turn(batch[from:to])
+				e.turn(batch[from:to])
 			}
 			if from = to; from < len(batch) && h.problem == nil {
-				batch[from].ctl(h.e)
+				batch[from].ctl(e)
 				from++
 			}
 		}
@@ -272,8 +264,9 @@ func (h *Hosted) Note(n *journal.Note) { h.take(&incoming{note: n}) }
 
 // Do carries out an operation on the run that does not wait.
 func (h *Hosted) Do(req *Request) *Reply {
-	if req.Ref.RunID == "" || req.Ref.WorkflowID == h.e.row.WorkflowID {
-		req.Ref = refOf(h.e.row)
+	e := h.at()
+	if req.Ref.RunID == "" || req.Ref.WorkflowID == e.row.WorkflowID {
+		req.Ref = refOf(e.row)
 	}
 	// A run with a problem is looked at as it was before: the cluster tries
 	// again what led to it.
@@ -286,11 +279,14 @@ func (h *Hosted) Do(req *Request) *Reply {
 		return h.hold(req)
 	}
 	if req.Op == opGetBlob {
-		if b := h.e.lent.Load().by(h.e.run).get(req.Name); b != nil {
+		if !State(e.row.State).Done() {
+			_, _ = e.wake() // what it lends is lent again
+		}
+		if b := e.lent.Load().by(e.run).get(req.Name); b != nil {
 			return &Reply{Name: req.Name, Data: b}
 		}
 	}
-	rep, err := h.ex.Do(ctx, req)
+	rep, err := e.ex.Do(ctx, req)
 	if errors.Is(err, errStands) {
 		return &Reply{Ref: req.Ref}
 	}
@@ -302,7 +298,7 @@ func (h *Hosted) Do(req *Request) *Reply {
 
 // MayUpdate reports why an update can't be taken; nil: it may.
 func (h *Hosted) MayUpdate(id, name string, payload journal.Payload) *Reply {
-	e := h.e
+	e := h.at()
 	if State(e.row.State).Done() {
 		if e.ex.pastReply(e.row, id) != nil {
 			return nil
@@ -337,10 +333,11 @@ func settled(ref Ref, err error) *Reply {
 // Update gives the run an update that may be taken. done is called with the
 // answer.
 func (h *Hosted) Update(ev *journal.Event, done func(*Reply)) {
-	ref := refOf(h.e.row)
-	if State(h.e.row.State).Done() {
-		if rep := h.ex.pastReply(h.e.row, ev.ID); rep != nil {
-			done(h.ex.replied(ref, rep))
+	e := h.at()
+	ex, ref := e.ex, refOf(e.row)
+	if State(e.row.State).Done() {
+		if rep := ex.pastReply(e.row, ev.ID); rep != nil {
+			done(ex.replied(ref, rep))
 			return
 		}
 	}
@@ -349,30 +346,31 @@ func (h *Hosted) Update(ev *journal.Event, done func(*Reply)) {
 			done(ErrorReply(ref, err))
 			return
 		}
-		done(h.ex.replied(ref, rep))
+		done(ex.replied(ref, rep))
 	}})
 }
 
 // Row is how the run stands. It is not to be changed.
-func (h *Hosted) Row() *journal.Run { return h.e.row }
+func (h *Hosted) Row() *journal.Run { return h.at().row }
 
 // Asks are the run's open questions, and Problem what keeps its code from
 // going on.
 func (h *Hosted) Asks() []*QuestionInfo {
-	asks, err := h.ex.st.Asks(h.e.row.RID, true)
+	e := h.at()
+	asks, err := h.st.Asks(h.rid, true)
 	if err != nil {
 		return nil
 	}
 	out := make([]*QuestionInfo, len(asks))
 	for i, a := range asks {
-		out[i] = h.ex.reader.question(a, h.e.row)
+		out[i] = e.ex.reader.question(a, e.row)
 	}
 	return out
 }
 
 // Waits are what the run's code waits for beside its calls.
 func (h *Hosted) Waits() []Wait {
-	if h.e.run == nil {
+	if h.e == nil || h.e.run == nil {
 		return nil
 	}
 	var out []Wait
@@ -385,34 +383,36 @@ func (h *Hosted) Waits() []Wait {
 // Woken tells the observer that the run was taken up by a replay, which took
 // so long.
 func (h *Hosted) Woken(took time.Duration) {
-	h.e.tell(h.e.row, Observation{Kind: "woken", Took: took, Turns: int(h.e.row.Turns)})
+	e := h.at()
+	e.tell(e.row, Observation{Kind: "woken", Took: took, Turns: int(e.row.Turns)})
 }
 
 // Blocked tells the observer of the problem that the run has, for the nth time
 // in a row.
 func (h *Hosted) Blocked(n int) {
-	p := h.problem
-	h.e.tell(h.e.row, Observation{Kind: "problem", Call: p.Call, Attempt: n, Err: &Error{Type: p.Kind, Message: p.Text}})
+	e, p := h.at(), h.problem
+	e.tell(e.row, Observation{Kind: "problem", Call: p.Call, Attempt: n, Err: &Error{Type: p.Kind, Message: p.Text}})
 }
 
 // Problem is what keeps the run's code from going on, nil if nothing does. The
 // run is of no use then.
 func (h *Hosted) Problem() *Problem { return h.problem }
 
-// Lent is content that the run's code has lent; nil if it has not. It may be
-// called on any goroutine.
+// Lent is content that the run's code has lent; nil if it has not, or if the
+// run is put away: then [Hosted.Do] has it. It may be called on any goroutine.
 func (h *Hosted) Lent(digest string) []byte {
-	if l := h.e.lent.Load(); l != nil {
-		return l.get(digest)
+	if e := h.lender.Load(); e != nil {
+		if l := e.lent.Load(); l != nil {
+			return l.get(digest)
+		}
 	}
 	return nil
 }
 
 // Close ends the coroutines of the run.
 func (h *Hosted) Close() {
-	if r := h.e.run; r != nil {
-		h.e.run = nil
-		h.ex.discard(r)
+	if h.e != nil {
+		h.e.putAway()
 	}
 }
 
@@ -436,13 +436,14 @@ func (h *Hosted) Cancel(by, reason string) {
 }
 
 // Trace is the traceparent that the run was started with.
-func (h *Hosted) Trace() string { return h.e.cfg.Trace }
+func (h *Hosted) Trace() string { return h.at().cfg.Trace }
 
 // ChildMeta is what is said with the start of a child.
 func (h *Hosted) ChildMeta(c *HostedCall, parent Ref) StartMeta {
-	in, _ := h.ex.unseal(c.Payload)
-	return StartMeta{Owner: h.e.row.Owner, Trace: c.Trace, Headers: c.Headers, Tags: c.Child.Tags, Digest: startDigest(c.Name, in),
-		Secret: callbackSecret(h.e.cfg.Secret, "child/"+c.Call.ID), Scope: c.Key, Parent: &parent, Timeout: c.Child.Timeout}
+	e := h.at()
+	in, _ := h.host.Unseal(c.Payload)
+	return StartMeta{Owner: e.row.Owner, Trace: c.Trace, Headers: c.Headers, Tags: c.Child.Tags, Digest: startDigest(c.Name, in),
+		Secret: callbackSecret(e.cfg.Secret, "child/"+c.Call.ID), Scope: c.Key, Parent: &parent, Timeout: c.Child.Timeout}
 }
 
 // --- what the executor asks of its host

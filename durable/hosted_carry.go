@@ -42,7 +42,7 @@ func carried(kind string, e *journal.Entry) (*storedRow, error) {
 func (h *Hosted) Carry() (input journal.Payload, carry []byte, err error) {
 	next := h.next
 	if next == nil {
-		return nil, nil, fmt.Errorf("run %v was not continued", refOf(h.e.row))
+		return nil, nil, fmt.Errorf("run %v was not continued", refOf(h.at().row))
 	}
 	row := next.next
 	e, err := journal.Decode(next.write.Row)

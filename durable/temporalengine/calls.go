@@ -78,7 +78,7 @@ func (d *drive) send(c *call) {
 		d.startChild(c)
 	case "message":
 		ref := c.To
-		if row := d.run.Row(); ref.WorkflowID == row.WorkflowID && (ref.RunID == "" || ref.RunID == row.RunID) {
+		if ref.WorkflowID == d.ref.WorkflowID && (ref.RunID == "" || ref.RunID == d.ref.RunID) {
 			d.toSelf(c)
 			return
 		}
@@ -88,7 +88,7 @@ func (d *drive) send(c *call) {
 
 // signal sends a run's signal to a run that takes it.
 func (d *drive) signal(c *call) {
-	p := d.raw(c.Payload, signalMeta{ID: c.ID, By: "workflow " + d.run.Row().WorkflowID, Trace: c.Trace})
+	p := d.raw(c.Payload, signalMeta{ID: c.ID, By: "workflow " + d.ref.WorkflowID, Trace: c.Trace})
 	if d.fits(c, "the payload of signal", p) {
 		c.future = workflow.SignalExternalWorkflow(d.ctx, c.To.WorkflowID, c.To.RunID, c.Name, p)
 	}
@@ -136,13 +136,11 @@ func (d *drive) room(n int) error {
 
 // toSelf delivers a signal that a run sends to itself, which Temporal refuses.
 func (d *drive) toSelf(c *call) {
-	row := d.run.Row()
 	ev := &durable.StoredEvent{Kind: "done", Call: c.Call.ID}
-	ref := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
-	if no := d.h.host.Accepts(row.Name, durable.KindSignal, c.Name, ref); no != nil {
+	if no := d.h.host.Accepts(d.run.Row().Name, durable.KindSignal, c.Name, d.ref); no != nil {
 		ev.Failure = durable.FailureOf(durable.ReplyErr(no))
 	} else {
-		d.in.items = append(d.in.items, item{event: &durable.StoredEvent{Kind: "signaled", ID: c.ID, Name: c.Name, By: "workflow " + row.WorkflowID, Trace: c.Trace, Payload: c.Payload}})
+		d.in.items = append(d.in.items, item{event: &durable.StoredEvent{Kind: "signaled", ID: c.ID, Name: c.Name, By: "workflow " + d.ref.WorkflowID, Trace: c.Trace, Payload: c.Payload}})
 	}
 	d.in.items = append(d.in.items, item{event: ev})
 }
@@ -227,9 +225,7 @@ func activityID(c *call) string {
 }
 
 func (d *drive) startChild(c *call) {
-	row := d.run.Row()
-	parent := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
-	meta := d.run.ChildMeta(c.HostedCall, parent)
+	meta := d.run.ChildMeta(c.HostedCall, d.ref)
 	o := workflow.ChildWorkflowOptions{
 		WorkflowID: c.Child.ID, WaitForCancellation: true, StaticSummary: c.Call.ID + " " + c.Name, WorkflowExecutionTimeout: c.Child.Timeout,
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,

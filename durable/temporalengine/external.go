@@ -205,8 +205,7 @@ func (d *drive) opened(p *commonpb.Payload, into any) error {
 func (d *drive) large(call, what, name string, p ...*commonpb.Payload) error {
 	var no error
 	if !d.Replaying() {
-		row := d.run.Row()
-		if no = d.h.tooLarge(what, name, durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}, p...); no == nil {
+		if no = d.h.tooLarge(what, name, d.ref, p...); no == nil {
 			return nil
 		}
 	}

@@ -63,7 +63,7 @@ func kitOptions(ctx context.Context, addr, place string, o *durable.Options) (*t
 func kitEngine(t *testing.T, addr string) durabletest.Engine {
 	wires := &wires{at: map[string]*proxy{}}
 	return durabletest.Engine{
-		Name: "temporal", Hour: hour, AtOnce: 12, Modes: []string{"awake"}, Kill: wires.cut, Lacks: lacks,
+		Name: "temporal", Hour: hour, AtOnce: 12, Modes: []string{"awake", "paranoid"}, Kill: wires.cut, Lacks: lacks,
 		Open: func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error) {
 			opts, err := kitOptions(ctx, addr, place, o)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -27,7 +28,7 @@ type drive struct {
 	run    *durable.Hosted
 	open   []*call // in the order in which they were made
 	byID   map[string]*call
-	id     string
+	ref    durable.Ref
 	cancel bool // was handed on
 	begun  bool
 	shown  published
@@ -39,6 +40,7 @@ type drive struct {
 	spent  int       // bytes of values that it sends
 	held   []*call   // until the next one
 	breath workflow.Future
+	idle   idle
 }
 
 // published is what of the run the memo has.
@@ -94,6 +96,15 @@ type inbound struct {
 type inboundKey struct{}
 
 func (i *inbound) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+	if i.last() && len(in.Args) == 2 {
+		// All that Next does is to call execute, by reflection: while the run is
+		// in memory that takes the larger half of its stack.
+		input, ok := in.Args[0].(converter.RawValue)
+		carry, fine := in.Args[1].(converter.RawValue)
+		if ok && fine {
+			return i.h.carryOut(ctx, i, input, carry)
+		}
+	}
 	return i.Next.ExecuteWorkflow(workflow.WithValue(ctx, inboundKey{}, i), in)
 }
 
@@ -111,6 +122,12 @@ func (i *inbound) HandleSignal(_ workflow.Context, in *interceptor.HandleSignalI
 	return nil
 }
 
+// last reports whether nobody but the SDK comes after this interceptor.
+func (i *inbound) last() bool {
+	t := reflect.TypeOf(i.Next)
+	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "go.temporal.io/sdk/internal" && t.Elem().Name() == "workflowEnvironmentInterceptor"
+}
+
 // read reads a signal. False: it was no event, but one of our operations.
 func (d *drive) read(it *item) bool {
 	if it.signal == nil {
@@ -122,7 +139,7 @@ func (d *drive) read(it *item) bool {
 		it.request, it.event = &durable.Request{}, nil
 		if err := d.opened(p, it.request); err != nil {
 			it.request = nil
-			d.h.log.Warn("an operation on a run could not be read", "workflow_id", d.id, "error", err)
+			d.h.log.Warn("an operation on a run could not be read", "workflow_id", d.ref.WorkflowID, "error", err)
 		}
 		return false
 	}
@@ -136,22 +153,42 @@ func (d *drive) read(it *item) bool {
 
 // execute is the workflow function of every type that we register.
 func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) (converter.RawValue, error) {
-	none := converter.RawValue{}
 	in, _ := ctx.Value(inboundKey{}).(*inbound)
 	if in == nil {
-		return none, errors.New("the worker lacks the interceptor of temporalengine: its options need what temporalengine.NewPlugin makes")
+		return converter.RawValue{}, errors.New("the worker lacks the interceptor of temporalengine: its options need what temporalengine.NewPlugin makes")
 	}
+	return h.carryOut(ctx, in, input, carry)
+}
+
+// carryOut executes a run on the SDK's goroutine.
+func (h *shared) carryOut(ctx workflow.Context, in *inbound, input, carry converter.RawValue) (converter.RawValue, error) {
+	none := converter.RawValue{}
 	info := workflow.GetInfo(ctx)
-	d := &drive{h: h, id: info.WorkflowExecution.ID, root: ctx, in: in, byID: map[string]*call{}}
+	d := &drive{h: h, ref: durable.Ref{WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID}, root: ctx, in: in, byID: map[string]*call{}}
 	d.ctx, _ = workflow.NewDisconnectedContext(ctx)
+	var err error
+	aside(func() { err = d.begin(input.Payload(), carry.Payload()) })
+	if err != nil {
+		return none, err
+	}
+	if !in.held {
+		defer d.close()
+	}
+	in.d = d
+	return d.loop()
+}
+
+// begin makes the run, and sets the handlers of its queries.
+func (d *drive) begin(input, carry *commonpb.Payload) error {
 	if d.Replaying() {
 		d.replay = time.Now()
 	}
+	info := workflow.GetInfo(d.ctx)
 	var start *durable.HostedStart
 	var err error
-	apart(ctx, func() {
-		start, err = h.startOf(input.Payload(), carry.Payload(), &durable.HostedStart{
-			WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID, Chain: info.FirstRunID, Workflow: info.WorkflowType.Name,
+	apart(d.ctx, func() {
+		start, err = d.h.startOf(input, carry, &durable.HostedStart{
+			WorkflowID: d.ref.WorkflowID, RunID: d.ref.RunID, Chain: info.FirstRunID, Workflow: info.WorkflowType.Name,
 			Created: info.WorkflowStartTime.UnixMicro(),
 		})
 	})
@@ -160,23 +197,12 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 		panic(problem(&durable.Problem{Kind: "payload", Text: "the input of the run: " + err.Error()}))
 	}
 	if err != nil {
-		return none, temporal.NewApplicationErrorWithOptions("the input of the run: "+err.Error(), "bad_input", temporal.ApplicationErrorOptions{NonRetryable: true})
+		return temporal.NewApplicationErrorWithOptions("the input of the run: "+err.Error(), "bad_input", temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
-	if d.run, err = h.host.Begin(d, start); err != nil {
+	if d.run, err = d.h.host.Begin(d, start); err != nil {
 		panic(problem(&durable.Problem{Kind: "payload", Text: err.Error()}))
 	}
-	if !in.held {
-		defer d.run.Close()
-		// Steps in this process read here what the run lends.
-		ref, run := durable.Ref{WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID}, d.run
-		h.awake.Store(ref, run)
-		defer h.awake.CompareAndDelete(ref, run)
-	}
-	in.d = d
-	if err := d.queries(); err != nil {
-		return none, err
-	}
-	return d.loop()
+	return d.queries()
 }
 
 // startOf completes what a run begins with from its input.
@@ -200,41 +226,78 @@ func (h *shared) startOf(input, carry *commonpb.Payload, s *durable.HostedStart)
 }
 
 func (d *drive) loop() (converter.RawValue, error) {
-	d.awake()
-	d.hold()
-	d.run.Start()
 	for {
-		d.work()
-		if p := d.run.Problem(); p != nil {
-			d.stuck(p)
-			panic(problem(p))
-		}
-		if !d.begun {
-			d.begun = true
-			if err := d.updates(); err != nil {
+		d.enter()
+		if aside(d.advance); !d.begun || len(d.fresh) > 0 {
+			if err := d.listen(); err != nil {
 				return converter.RawValue{}, err
 			}
+			aside(d.settle)
 		}
-		for _, name := range d.fresh {
-			d.handle(name)
-		}
-		d.fresh = nil
-		d.publish()
-		d.tell()
 		if row := d.run.Row(); durable.State(row.State).Done() {
 			if err := d.farewell(row); err != nil {
 				return converter.RawValue{}, err
 			}
 			return d.end(row)
 		}
+		d.leave()
 		if err := workflow.Await(d.ctx, d.ready); err != nil {
 			return converter.RawValue{}, err
 		}
 		if d.h.closed.Load() {
 			panic(evicted)
 		}
-		d.awake()
 	}
+}
+
+// advance gives the run what there is for it. What came with the start is one
+// turn with it, as on every engine.
+func (d *drive) advance() {
+	d.awake()
+	if !d.begun {
+		d.hold()
+		d.run.Start()
+	}
+	d.work()
+	if p := d.run.Problem(); p != nil {
+		d.stuck(p)
+		panic(problem(p))
+	}
+	if d.begun && len(d.fresh) == 0 {
+		d.settle()
+	}
+}
+
+// listen sets the handlers of updates that are missing. The SDK goes on with
+// updates that wait for them meanwhile.
+func (d *drive) listen() error {
+	if !d.begun {
+		d.begun = true
+		if err := d.updates(); err != nil {
+			return err
+		}
+	}
+	for _, name := range d.fresh {
+		d.handle(name)
+	}
+	d.fresh = nil
+	return nil
+}
+
+// settle lets out what has become of the run.
+func (d *drive) settle() {
+	d.publish()
+	d.tell()
+	if !d.in.held && d.run.Lends() {
+		d.h.lenders.Store(d.execution(), d.run)
+	}
+}
+
+// execution is the run as its steps know it: ref is of the one that it was
+// reset from, if it was.
+func (d *drive) execution() durable.Ref {
+	x := workflow.GetInfo(d.ctx).WorkflowExecution
+	return durable.Ref{WorkflowID: x.ID, RunID: x.RunID}
 }
 
 // hold carries out pauses that came before the first turn: they keep the code
@@ -308,7 +371,7 @@ func (d *drive) work() {
 	watch := time.AfterFunc(d.h.watchdog(), func() {
 		// The SDK fails the task, with the stack of its own goroutine. This
 		// is the one to look at.
-		d.h.log.Error("the code of a run does not come back from outside of durable", "workflow_id", d.id, "stack", durable.StuckStacks())
+		d.h.log.Error("the code of a run does not come back from outside of durable", "workflow_id", d.ref.WorkflowID, "stack", durable.StuckStacks())
 	})
 	defer watch.Stop()
 	for {
@@ -367,8 +430,7 @@ func (d *drive) stands() bool {
 func (d *drive) farewell(row *durable.StoredRun) error {
 	for _, it := range d.in.items {
 		if it.asked != nil && it.asked.reply == nil {
-			ref := durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
-			it.asked.reply = durable.Refuse(durable.ErrFinished, ref, "run %v has ended (%s); start a new one", ref, row.State)
+			it.asked.reply = durable.Refuse(durable.ErrFinished, d.ref, "run %v has ended (%s); start a new one", d.ref, row.State)
 			it.asked.reply.Err.State = durable.State(row.State)
 		}
 	}
@@ -405,112 +467,6 @@ func (d *drive) end(row *durable.StoredRun) (converter.RawValue, error) {
 	return none, failureError(row.Failure, temporal.ApplicationErrorOptions{NonRetryable: true})
 }
 
-// queries sets the handlers of what the workflow may be asked.
-func (d *drive) queries() error {
-	do := func(in converter.RawValue) (converter.RawValue, error) {
-		if d.h.closed.Load() {
-			return converter.RawValue{}, errors.New(evicted)
-		}
-		d.replayed()
-		req := &durable.Request{}
-		if err := d.h.open(in.Payload(), req); err != nil {
-			return converter.RawValue{}, err
-		}
-		return d.answer(req.Op, req.Name, d.run.Do(req))
-	}
-	if err := workflow.SetQueryHandler(d.ctx, doName, do); err != nil {
-		return err
-	}
-	for _, name := range d.h.host.Queries(d.run.Row().Name) {
-		if err := workflow.SetQueryHandler(d.ctx, name, func(in converter.RawValue) (converter.RawValue, error) {
-			plain, err := d.h.plain(in.Payload())
-			if err != nil {
-				return converter.RawValue{}, err
-			}
-			rep := d.run.Do(&durable.Request{Op: durable.OpQuery, Name: name, Payload: plain})
-			if rep.Err != nil {
-				return converter.RawValue{}, errors.New(rep.Err.Message)
-			}
-			out, err := d.h.sealed(rep.Payload)
-			if err == nil {
-				err = d.h.tooLarge("the answer of query", name, d.ref(), out.Payload())
-			}
-			return out, err
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// answer is a reply on the wire, or the refusal of one that is too large.
-func (d *drive) answer(op durable.Op, name string, rep *durable.Reply) (converter.RawValue, error) {
-	if rep.Run != nil {
-		d.queues(rep.Run.Waiting)
-	}
-	p, err := d.h.ours(rep)
-	if err == nil {
-		if no := d.h.tooLarge("the answer of "+string(op), name, d.ref(), p); no != nil {
-			p, err = d.h.ours(durable.ErrorReply(d.ref(), no))
-		}
-	}
-	return converter.NewRawValue(p), err
-}
-
-// queues says of steps that the run waits for where they are to be executed.
-func (d *drive) queues(waits []durable.Wait) {
-	for i := range waits {
-		w := &waits[i]
-		c := d.byID[w.Call]
-		switch {
-		case c == nil || w.Kind != "step":
-		case c.delay != nil:
-			w.Text = fmt.Sprintf("for a worker on task queue %q that defines step %s: the one that took it does not", cmp.Or(c.Step.Queue, d.h.queue), w.Name)
-		case c.Step.Queue != "":
-			w.Text = fmt.Sprintf("for step %s to end, on task queue %q", w.Name, c.Step.Queue)
-		}
-	}
-}
-
-func (d *drive) ref() durable.Ref {
-	row := d.run.Row()
-	return durable.Ref{WorkflowID: row.WorkflowID, RunID: row.RunID}
-}
-
-// updates sets the handler of our own update. It comes after the first turn:
-// as long as no handler is set the SDK keeps updates that came with the start.
-func (d *drive) updates() error {
-	return workflow.SetUpdateHandlerWithOptions(d.ctx, doName, func(ctx workflow.Context, in converter.RawValue) (converter.RawValue, error) {
-		req := &durable.Request{}
-		if err := d.opened(in.Payload(), req); err != nil {
-			return converter.RawValue{}, err
-		}
-		rep, err := d.ask(ctx, &asked{request: req})
-		if err != nil {
-			return converter.RawValue{}, err
-		}
-		stored, err := d.h.host.Seal(jsonOf(rep))
-		return d.raw(stored, nil), err
-	}, workflow.UpdateHandlerOptions{})
-}
-
-// ask gives the run something that it answers, and waits for that.
-func (d *drive) ask(ctx workflow.Context, a *asked) (*durable.Reply, error) {
-	d.in.items = append(d.in.items, item{asked: a})
-	ctx, _ = workflow.NewDisconnectedContext(ctx) // the run's cancel is the run's affair
-	err := workflow.Await(ctx, func() bool { return a.reply != nil })
-	return a.reply, err
-}
-
-// replyError carries a Reply's error over the wire.
-func replyError(rep *durable.Reply) error {
-	return temporal.NewApplicationErrorWithOptions(rep.Err.Message, replyType, temporal.ApplicationErrorOptions{
-		NonRetryable: true, Details: []any{converter.NewRawValue(plainJSON(rep))},
-	})
-}
-
-const replyType = "durable.Reply"
-
 // --- durable.Cluster
 
 // Now implements [durable.Cluster].
@@ -523,60 +479,6 @@ func (d *drive) Replaying() bool { return workflow.IsReplaying(d.ctx) }
 // SDK runs updates that wait for it while it is set, and the run's code, in the
 // middle of its turn, would be asked about them.
 func (d *drive) Handles(name string) { d.fresh = append(d.fresh, name) }
-
-// handle sets the handler of one of the workflow's updates.
-func (d *drive) handle(name string) {
-	err := workflow.SetUpdateHandlerWithOptions(d.ctx, name, func(ctx workflow.Context, in converter.RawValue) (converter.RawValue, error) {
-		ev, err := d.updateEvent(ctx, name, in)
-		if err != nil {
-			return converter.RawValue{}, err
-		}
-		rep, err := d.ask(ctx, &asked{event: ev})
-		if err != nil {
-			return converter.RawValue{}, err
-		}
-		if rep.Err != nil {
-			return converter.RawValue{}, replyError(rep)
-		}
-		stored, err := d.h.host.Seal(rep.Payload)
-		if err != nil {
-			return converter.RawValue{}, err
-		}
-		if err := d.room(len(stored)); err != nil {
-			return converter.RawValue{}, err
-		}
-		out := d.raw(stored, nil)
-		if no := d.large("answer/"+ev.ID, "the answer of update", name, out.Payload()); no != nil {
-			return converter.RawValue{}, replyError(durable.ErrorReply(d.ref(), no))
-		}
-		return out, nil
-	}, workflow.UpdateHandlerOptions{
-		UnfinishedPolicy: workflow.HandlerUnfinishedPolicyAbandon, // the run sees to it
-		Validator: func(ctx workflow.Context, in converter.RawValue) error {
-			ev, err := d.updateEvent(ctx, name, in)
-			if err != nil {
-				return err
-			}
-			if no := d.run.MayUpdate(ev.ID, name, ev.Payload); no != nil {
-				return replyError(no)
-			}
-			return nil
-		},
-	})
-	if err != nil {
-		panic(problem(&durable.Problem{Kind: "panic", Text: fmt.Sprintf("set the handler of update %q: %v", name, err)}))
-	}
-}
-
-func (d *drive) updateEvent(ctx workflow.Context, name string, in converter.RawValue) (*durable.StoredEvent, error) {
-	stored, err := d.stored(in.Payload())
-	if err != nil {
-		return nil, err
-	}
-	var m signalMeta
-	metaOf(in.Payload(), &m)
-	return &durable.StoredEvent{Kind: "asked", ID: workflow.GetCurrentUpdateInfo(ctx).ID, Name: name, By: m.By, Trace: m.Trace, Payload: stored}, nil
-}
 
 // Record implements [durable.Cluster].
 func (d *drive) Record(fn func() []byte) []byte {

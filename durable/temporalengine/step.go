@@ -253,7 +253,7 @@ func (b *stepBlobs) PutBlob(digest string, stored []byte) error { return b.h.Put
 // holds is asked without the server.
 func (b *stepBlobs) GetBlob(digest string) ([]byte, error) {
 	ref := durable.Ref{WorkflowID: b.info.WorkflowExecution.ID, RunID: b.info.WorkflowExecution.RunID}
-	if run, ok := b.h.awake.Load(ref); ok {
+	if run, ok := b.h.lenders.Load(ref); ok {
 		if data := run.(*durable.Hosted).Lent(digest); data != nil {
 			return b.h.host.Seal(data)
 		}

@@ -131,7 +131,7 @@ func (d *drive) tell() {
 	fns := d.untold
 	d.untold = nil
 	if d.live {
-		d.h.fine(d.run.Row().RunID)
+		d.h.fine(d.ref.RunID)
 	}
 	switch {
 	case len(fns) == 0:
@@ -165,7 +165,7 @@ func (d *drive) replayed() {
 // stuck tells the observer of what keeps the run from going on.
 func (d *drive) stuck(p *durable.Problem) {
 	if d.live {
-		d.run.Blocked(d.h.tries(d.run.Row().RunID, p.Kind+" "+p.Call))
+		d.run.Blocked(d.h.tries(d.ref.RunID, p.Kind+" "+p.Call))
 	}
 }
 

@@ -43,8 +43,10 @@ import (
 // queue "mcp-agent".
 type Options struct {
 	// Engine are the settings that all engines share. Retention and MaxEnded
-	// are refused: the namespace has a retention. MaxAwake and MaxDeaths have
-	// no meaning here: see [CacheSize].
+	// are refused: the namespace has a retention. MaxDeaths has no meaning
+	// here. MaxAwake is of the runs in the SDK's cache ([CacheSize]); a run
+	// that nothing comes for is put away after ten seconds in any case, so 0
+	// is no limit.
 	Engine durable.Options
 
 	HostPort  string            // empty: 127.0.0.1:7233
@@ -84,30 +86,31 @@ type Options struct {
 // DefaultTaskQueue is where workers listen that are not told otherwise.
 const DefaultTaskQueue = "mcp-agent"
 
-// CacheSize sets how many runs all workers of this process keep in memory with
-// their coroutines; the others are replayed when something comes for them. It
+// CacheSize sets how many runs all workers of this process keep in memory; of
+// the others the history is read again when something comes for them. It
 // must be called before the first Open. The SDK's own number is 10,000.
 func CacheSize(n int) { worker.SetStickyWorkflowCacheSize(n) }
 
 // shared is what the engine's parts have in common.
 type shared struct {
-	opts   Options
-	defs   *durable.Definitions
-	host   *durable.Host
-	client client.Client
-	own    bool     // the client is ours to close
-	awake  sync.Map // Ref → *durable.Hosted, of the runs that this process holds
-	queue  string
-	space  string
-	blobs  Blobs
-	limit  int // of the cluster, for one value on the wire; 0: not known
-	log    *slog.Logger
-	line   line
-	worker worker.Worker
-	fatal  chan error
-	closed atomic.Bool
+	opts    Options
+	defs    *durable.Definitions
+	host    *durable.Host
+	client  client.Client
+	own     bool     // the client is ours to close
+	lenders sync.Map // Ref → *durable.Hosted, of the runs in this process that have lent something to their steps
+	queue   string
+	space   string
+	blobs   Blobs
+	limit   int // of the cluster, for one value on the wire; 0: not known
+	log     *slog.Logger
+	line    line
+	worker  worker.Worker
+	fatal   chan error
+	closed  atomic.Bool
 
 	untold untold
+	idlers idlers
 	steps  atomic.Int64 // at work
 
 	mu       sync.Mutex
@@ -138,7 +141,7 @@ func prepare(o *Options, defs []durable.Definer) (*shared, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	h := &shared{opts: *o, queue: o.TaskQueue, space: o.Namespace, blobs: o.Blobs, log: o.Engine.Logger, fatal: make(chan error, 1)}
+	h := &shared{opts: *o, queue: o.TaskQueue, space: o.Namespace, blobs: o.Blobs, log: o.Engine.Logger, fatal: make(chan error, 1), idlers: idlers{after: idleAfter}}
 	if h.queue == "" {
 		h.queue = DefaultTaskQueue
 	}

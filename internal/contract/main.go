@@ -3,7 +3,7 @@
 //
 //	go run ./internal/contract              # all scenarios
 //	go run ./internal/contract -run signals # those whose name contains it
-//	go run ./internal/contract -temporal    # on a Temporal server too, in two modes, which takes many minutes
+//	go run ./internal/contract -temporal    # on a Temporal server too, in three modes, which takes many minutes
 //
 // It fails if a scenario fails anywhere, or is missing anywhere.
 package main
