@@ -162,6 +162,14 @@ func (r *chatRequest) parameters() error {
 	return nil
 }
 
+// usage tells whether a stream is to end with it.
+func (r *chatRequest) usage() bool {
+	var o struct {
+		Include bool `json:"include_usage"`
+	}
+	return json.Unmarshal(r.StreamOptions, &o) == nil && o.Include
+}
+
 func (r *chatRequest) conversation() error {
 	if len(r.Messages) == 0 {
 		return errors.New("no messages")

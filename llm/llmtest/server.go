@@ -65,13 +65,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var name string
 	switch {
 	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/v1/chat/completions"):
-		d = openaiDialect{}
 		in, bad := readOpenAI(body)
+		d = openaiDialect{in.usage()}
+		w.Header().Set("X-Request-Id", requestID)
 		if err = bad; err == nil {
 			req, stream, name = in.request(), in.Stream, in.Model
 		}
 	case r.Method == http.MethodPost && r.URL.Path == "/v1/messages":
 		d = anthropicDialect{}
+		w.Header().Set("Request-Id", requestID)
 		in, bad := readAnthropic(body)
 		if bad == nil && (r.Header.Get("X-Api-Key") == "" || r.Header.Get("Anthropic-Version") == "") {
 			bad = errors.New("x-api-key and anthropic-version: headers are required")
@@ -181,6 +183,9 @@ func (s *Server) remember(res *llm.Response) {
 	}
 }
 
+// requestID is that of every request.
+const requestID = "req_script"
+
 func signature(text string) string { return fmt.Sprintf("c2ln%d", len(text)) }
 
 // dialect is how one protocol says things.
@@ -207,14 +212,22 @@ func event(name string, data any) string {
 	return "data: " + string(b) + "\n\n"
 }
 
-type openaiDialect struct{}
+// openaiDialect is OpenAI's.
+type openaiDialect struct {
+	usageInStream bool // the request wants it
+}
 
 func (openaiDialect) error(e *llm.Error) object {
 	code := map[llm.Class]string{
 		llm.TooLong: "context_length_exceeded", llm.Quota: "insufficient_quota", llm.RateLimit: "rate_limit_exceeded", llm.Filter: "content_filter",
 		llm.Auth: "invalid_api_key", llm.NotFound: "model_not_found", llm.Overloaded: "overloaded",
 	}[e.Class]
-	return object{"error": object{"message": e.Message, "type": "error", "code": cmp.Or(e.Code, code)}}
+	kind := map[llm.Class]string{llm.Quota: "insufficient_quota", llm.RateLimit: "requests", llm.Server: "server_error", llm.Overloaded: "server_error"}[e.Class]
+	body := object{"message": e.Message, "type": cmp.Or(kind, "invalid_request_error"), "param": nil, "code": nil}
+	if code = cmp.Or(e.Code, code); code != "" {
+		body["code"] = code
+	}
+	return object{"error": body}
 }
 
 func (d openaiDialect) refuse(w http.ResponseWriter, e *llm.Error) { write(w, e.Status, d.error(e)) }
@@ -231,7 +244,7 @@ func (openaiDialect) usage(u llm.Usage) object {
 }
 
 func (d openaiDialect) whole(res *llm.Response) any {
-	msg := object{"role": "assistant", "content": nil}
+	msg := object{"role": "assistant", "content": nil, "refusal": nil}
 	var calls []any
 	for _, p := range res.Message.Parts {
 		switch {
@@ -248,7 +261,7 @@ func (d openaiDialect) whole(res *llm.Response) any {
 	}
 	return object{
 		"id": res.ID, "object": "chat.completion", "model": res.Model, "created": 1,
-		"choices": []any{object{"index": 0, "message": msg, "finish_reason": d.finish(res)}}, "usage": d.usage(res.Usage),
+		"choices": []any{object{"index": 0, "message": msg, "logprobs": nil, "finish_reason": d.finish(res)}}, "usage": d.usage(res.Usage),
 	}
 }
 
@@ -292,9 +305,8 @@ func (d openaiDialect) events(res *llm.Response, e *llm.Error) func(yield func(s
 				yield(event("", d.error(e)))
 			}
 		default:
-			_ = yield(chunk(object{}, d.finish(res))) &&
-				yield(event("", object{"id": res.ID, "object": "chat.completion.chunk", "model": res.Model, "choices": []any{}, "usage": d.usage(res.Usage)})) &&
-				yield("data: [DONE]\n\n")
+			usage := event("", object{"id": res.ID, "object": "chat.completion.chunk", "model": res.Model, "created": 1, "choices": []any{}, "usage": d.usage(res.Usage)})
+			_ = yield(chunk(object{}, d.finish(res))) && (!d.usageInStream || yield(usage)) && yield("data: [DONE]\n\n")
 		}
 	}
 }
@@ -306,11 +318,16 @@ func (anthropicDialect) error(e *llm.Error) object {
 		llm.Invalid: "invalid_request_error", llm.TooLong: "request_too_large", llm.Auth: "authentication_error", llm.Permission: "permission_error", llm.NotFound: "not_found_error",
 		llm.Quota: "billing_error", llm.RateLimit: "rate_limit_error", llm.Overloaded: "overloaded_error", llm.Server: "api_error", llm.Filter: "invalid_request_error",
 	}[e.Class]
-	return object{"type": "error", "error": object{"type": cmp.Or(e.Code, kind), "message": e.Message}}
+	return object{"type": "error", "error": object{"type": cmp.Or(e.Code, kind), "message": e.Message}, "request_id": requestID}
 }
 
+// refuse takes Anthropic's own status, unless the script has another than most.
 func (d anthropicDialect) refuse(w http.ResponseWriter, e *llm.Error) {
-	write(w, e.Status, d.error(e))
+	code := e.Status
+	if code == status[e.Class] {
+		code = cmp.Or(map[llm.Class]int{llm.TooLong: 413, llm.Quota: 402, llm.Overloaded: 529}[e.Class], code)
+	}
+	write(w, code, d.error(e))
 }
 
 func (anthropicDialect) stop(res *llm.Response) string {
@@ -320,7 +337,18 @@ func (anthropicDialect) stop(res *llm.Response) string {
 func (anthropicDialect) usage(u llm.Usage) object {
 	return object{
 		"input_tokens": u.Input - u.CacheRead - u.CacheWrite, "cache_read_input_tokens": u.CacheRead, "cache_creation_input_tokens": u.CacheWrite,
-		"output_tokens": u.Output, "output_tokens_details": object{"thinking_tokens": u.Reasoning},
+		"output_tokens": u.Output, "output_tokens_details": object{"thinking_tokens": u.Reasoning}, "server_tool_use": nil,
+	}
+}
+
+// message is one with what all of them have.
+func (d anthropicDialect) message(res *llm.Response) object {
+	u := d.usage(res.Usage)
+	u["cache_creation"] = object{"ephemeral_5m_input_tokens": res.Usage.CacheWrite, "ephemeral_1h_input_tokens": 0}
+	u["inference_geo"], u["service_tier"], u["speed"] = nil, "standard", nil
+	return object{
+		"id": res.ID, "type": "message", "role": "assistant", "model": res.Model, "content": []any{}, "container": nil, "diagnostics": nil,
+		"stop_reason": nil, "stop_sequence": nil, "stop_details": nil, "usage": u,
 	}
 }
 
@@ -331,11 +359,11 @@ func (anthropicDialect) block(p llm.Part) object {
 		if p.Call.Bad != "" {
 			input = object{}
 		}
-		return object{"type": "tool_use", "id": p.Call.ID, "name": p.Call.Name, "input": input}
+		return object{"type": "tool_use", "id": p.Call.ID, "name": p.Call.Name, "input": input, "caller": object{"type": "direct"}}
 	case p.Reasoning != nil:
 		return object{"type": "thinking", "thinking": p.Reasoning.Text, "signature": signature(p.Reasoning.Text)}
 	}
-	return object{"type": "text", "text": p.Text}
+	return object{"type": "text", "text": p.Text, "citations": nil}
 }
 
 func (d anthropicDialect) whole(res *llm.Response) any {
@@ -343,10 +371,9 @@ func (d anthropicDialect) whole(res *llm.Response) any {
 	for _, p := range res.Message.Parts {
 		content = append(content, d.block(p))
 	}
-	return object{
-		"id": res.ID, "type": "message", "role": "assistant", "model": res.Model, "content": content,
-		"stop_reason": d.stop(res), "stop_sequence": nil, "usage": d.usage(res.Usage),
-	}
+	msg := d.message(res)
+	msg["content"], msg["stop_reason"] = content, d.stop(res)
+	return msg
 }
 
 func (d anthropicDialect) events(res *llm.Response, e *llm.Error) func(yield func(string) bool) {
@@ -358,9 +385,10 @@ func (d anthropicDialect) events(res *llm.Response, e *llm.Error) func(yield fun
 				more = yield(event(name, data))
 			}
 		}
-		begun := d.usage(res.Usage)
-		begun["output_tokens"] = 1
-		say("message_start", object{"message": object{"id": res.ID, "type": "message", "role": "assistant", "model": res.Model, "content": []any{}, "stop_reason": nil, "usage": begun}})
+		begun := d.message(res)
+		begun["usage"].(object)["output_tokens"] = 1
+		say("message_start", object{"message": begun})
+		say("ping", object{})
 		for i, p := range res.Message.Parts {
 			b := maps.Clone(d.block(p))
 			delta := func(kind string, fields object) bool {
@@ -400,7 +428,7 @@ func (d anthropicDialect) events(res *llm.Response, e *llm.Error) func(yield fun
 		}
 		switch {
 		case e == nil:
-			say("message_delta", object{"delta": object{"stop_reason": d.stop(res), "stop_sequence": nil}, "usage": object{"output_tokens": res.Usage.Output, "output_tokens_details": object{"thinking_tokens": res.Usage.Reasoning}}})
+			say("message_delta", object{"delta": object{"stop_reason": d.stop(res), "stop_sequence": nil, "stop_details": nil, "container": nil}, "usage": d.usage(res.Usage)})
 			say("message_stop", object{})
 		case e.Class != llm.Network:
 			say("error", d.error(e))
