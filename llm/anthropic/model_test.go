@@ -157,6 +157,25 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// TestStreamOutOfOrder has events of blocks that did not begin.
+func TestStreamOutOfOrder(t *testing.T) {
+	t.Parallel()
+	for _, event := range []string{
+		`{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}`,
+		`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}`,
+		`{"type":"content_block_delta","index":-1,"delta":{"type":"text_delta","text":"x"}}`,
+		`{"type":"content_block_stop","index":0}`,
+	} {
+		e := &endpoint{body: events(`{"type":"message_start","message":{}}`, event, `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{}}`, `{"type":"message_stop"}`)}
+		var err error
+		for _, err = range open(t, e, "").Stream(t.Context(), question) {
+		}
+		if e, ok := errors.AsType[*llm.Error](err); !ok || e.Class != llm.Malformed {
+			t.Errorf("%s: %v", event, err)
+		}
+	}
+}
+
 // TestThoughtsGoBackUnchanged sends an answer back, with the result of its call.
 func TestThoughtsGoBackUnchanged(t *testing.T) {
 	t.Parallel()

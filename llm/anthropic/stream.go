@@ -157,9 +157,12 @@ func (a *answer) add(e *event, q *query, yield func(llm.Delta) bool) (bool, erro
 		} else if c.Text != "" {
 			return yield(llm.Delta{Text: c.Text}), nil
 		}
-	case "content_block_delta":
+	case "content_block_delta", "content_block_stop":
 		if e.Index < 0 || e.Index >= len(a.blocks) {
 			return false, wrong("a piece of a block that did not begin")
+		}
+		if e.Type == "content_block_stop" {
+			break
 		}
 		b, d := a.blocks[e.Index], &e.Delta
 		b.text.WriteString(d.Text)
