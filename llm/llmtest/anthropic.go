@@ -14,14 +14,14 @@ import (
 // Messages API, as the API does, and some of them more strictly.
 
 type messagesRequest struct {
-	Model       string        `json:"model"`
-	MaxTokens   int64         `json:"max_tokens"`
-	System      []claudeBlock `json:"system"`
-	Messages    []claudeTurn  `json:"messages"`
-	Tools       []claudeTool  `json:"tools"`
-	Stream      bool          `json:"stream"`
-	Temperature *float64      `json:"temperature"`
-	TopP        *float64      `json:"top_p"`
+	Model       string                    `json:"model"`
+	MaxTokens   int64                     `json:"max_tokens"`
+	System      claudeBlocks[claudeBlock] `json:"system"`
+	Messages    []claudeTurn              `json:"messages"`
+	Tools       []claudeTool              `json:"tools"`
+	Stream      bool                      `json:"stream"`
+	Temperature *float64                  `json:"temperature"`
+	TopP        *float64                  `json:"top_p"`
 	ToolChoice  *struct {
 		Type string `json:"type"`
 		Name string `json:"name"`
@@ -40,8 +40,8 @@ type messagesRequest struct {
 }
 
 type claudeTurn struct {
-	Role    string            `json:"role"`
-	Content []json.RawMessage `json:"content"`
+	Role    string                        `json:"role"`
+	Content claudeBlocks[json.RawMessage] `json:"content"`
 }
 
 type claudeTool struct {
@@ -51,24 +51,35 @@ type claudeTool struct {
 }
 
 type claudeBlock struct {
-	Type      string          `json:"type"`
-	Text      string          `json:"text"`
-	ID        string          `json:"id"`
-	Name      string          `json:"name"`
-	Input     json.RawMessage `json:"input"`
-	ToolUseID string          `json:"tool_use_id"`
-	IsError   bool            `json:"is_error"`
-	Content   []claudeBlock   `json:"content"`
-	Thinking  *string         `json:"thinking"`
-	Signature string          `json:"signature"`
-	Data      string          `json:"data"`
-	Cache     json.RawMessage `json:"cache_control"`
+	Type      string                    `json:"type"`
+	Text      string                    `json:"text"`
+	ID        string                    `json:"id"`
+	Name      string                    `json:"name"`
+	Input     json.RawMessage           `json:"input"`
+	ToolUseID string                    `json:"tool_use_id"`
+	IsError   bool                      `json:"is_error"`
+	Content   claudeBlocks[claudeBlock] `json:"content"`
+	Thinking  *string                   `json:"thinking"`
+	Signature string                    `json:"signature"`
+	Data      string                    `json:"data"`
+	Cache     json.RawMessage           `json:"cache_control"`
 	Source    struct {
 		Type      string `json:"type"`
 		MediaType string `json:"media_type"`
 		Data      string `json:"data"`
 		URL       string `json:"url"`
 	} `json:"source"`
+}
+
+// claudeBlocks are blocks, or a string in the place of one with text.
+type claudeBlocks[T any] []T
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (l *claudeBlocks[T]) UnmarshalJSON(b []byte) error {
+	if b[0] == '"' {
+		b = slices.Concat([]byte(`[{"type":"text","text":`), b, []byte(`}]`))
+	}
+	return json.Unmarshal(b, (*[]T)(l))
 }
 
 // ValidateAnthropic finds what Anthropic would refuse in the body of a request

@@ -23,7 +23,7 @@ type chatRequest struct {
 	MaxCompletion  *int64          `json:"max_completion_tokens"`
 	Temperature    *float64        `json:"temperature"`
 	TopP           *float64        `json:"top_p"`
-	Stop           []string        `json:"stop"`
+	Stop           chatStops       `json:"stop"`
 	Effort         string          `json:"reasoning_effort"`
 	Stream         bool            `json:"stream"`
 	StreamOptions  json.RawMessage `json:"stream_options"`
@@ -35,6 +35,17 @@ type chatRequest struct {
 			Schema json.RawMessage `json:"schema"`
 		} `json:"json_schema"`
 	} `json:"response_format"`
+}
+
+// chatStops are texts, or one of them.
+type chatStops []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (l *chatStops) UnmarshalJSON(b []byte) error {
+	if b[0] == '"' {
+		b = slices.Concat([]byte("["), b, []byte("]"))
+	}
+	return json.Unmarshal(b, (*[]string)(l))
 }
 
 type chatMessage struct {

@@ -102,7 +102,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !errors.As(err, &e) {
 			e = &llm.Error{Class: llm.Server, Status: 500, Message: err.Error()}
 		}
-		e.Status = cmp.Or(e.Status, 500)
+		e.Status = cmp.Or(e.Status, status[e.Class], 500)
 		d.refuse(w, e)
 		return
 	}
