@@ -239,3 +239,21 @@ func TestAnthropicKnowsTheRequests(t *testing.T) {
 	}, `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"text","text":"x","cache":true}]}]}`,
 		"stream") // is the method that is called
 }
+
+// TestAnthropicShorthands sends what Anthropic takes as well, in place of a
+// list of one text.
+func TestAnthropicShorthands(t *testing.T) {
+	t.Parallel()
+	l := lineTo(t, llmtest.Serve(t, llmtest.New(llmtest.Answer{Text: "yes", Always: true})).URL)
+	params := anthropic.MessageNewParams{Model: "m", MaxTokens: 10, Tools: anthropicTools(uncached), Messages: []anthropic.MessageParam{
+		hello[0],
+		anthropic.NewAssistantMessage(anthropic.NewToolUseBlock("a", map[string]any{}, "now")),
+		anthropic.NewUserMessage(anthropic.NewToolResultBlock("a", "7", false)),
+	}}
+	c := anthropicClient(l)
+	_, err := c.Messages.New(t.Context(), params,
+		option.WithJSONSet("system", "Be short."), option.WithJSONSet("messages.0.content", "x"), option.WithJSONSet("messages.2.content.0.content", "7"))
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -130,6 +130,12 @@ func (f fixture) line() *line {
 	return replying("application/json", f.body)
 }
 
+// The reasons to stop in the vendors' words and in ours.
+var (
+	openaiStops    = map[string]string{"stop": "end", "tool_calls": "tools", "length": "length", "content_filter": "filter"}
+	anthropicStops = map[string]string{"end_turn": "end", "tool_use": "tools", "max_tokens": "length", "stop_sequence": "stop", "refusal": "filter"}
+)
+
 // agree compares what a provider reads with what an SDK read; stops are the
 // reasons to stop in the words of both. Arguments need not have the same
 // spaces.
@@ -185,7 +191,7 @@ func TestOpenAIFixtures(t *testing.T) {
 		} else {
 			theirs, _, err = openaiAsk(t, c, openai.ChatCompletionNewParams{}, false)
 		}
-		if agree(t, f, theirs, err, openaiModel(t, f.line(), "m", ouropenai.Options{}), map[string]string{"stop": "end", "tool_calls": "tools", "length": "length", "content_filter": "filter"}) {
+		if agree(t, f, theirs, err, openaiModel(t, f.line(), "m", ouropenai.Options{}), openaiStops) {
 			both++
 		}
 	}
@@ -212,7 +218,7 @@ func TestAnthropicFixtures(t *testing.T) {
 		} else {
 			theirs, _, err = anthropicAsk(t, c, anthropic.MessageNewParams{MaxTokens: 1}, false)
 		}
-		if agree(t, f, theirs, err, anthropicModel(t, f.line(), "m", ouranthropic.Options{}), map[string]string{"end_turn": "end", "tool_use": "tools", "max_tokens": "length", "stop_sequence": "stop", "refusal": "filter"}) {
+		if agree(t, f, theirs, err, anthropicModel(t, f.line(), "m", ouranthropic.Options{}), anthropicStops) {
 			both++
 		}
 	}

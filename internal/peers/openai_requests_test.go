@@ -215,3 +215,15 @@ func TestOpenAIKnowsTheRequests(t *testing.T) {
 		"reasoning_content", // is of other endpoints
 		"tool_choice")       // is one of several types, and the SDK takes another to read it; TestOpenAIRequests has it
 }
+
+// TestOpenAIShorthands sends what OpenAI takes as well, in place of a list.
+func TestOpenAIShorthands(t *testing.T) {
+	t.Parallel()
+	l := lineTo(t, llmtest.Serve(t, llmtest.New(llmtest.Say("yes"))).URL)
+	out, _, err := openaiAsk(t, openaiClient(l), openai.ChatCompletionNewParams{
+		Model: "m", Messages: openaiMessages{openai.UserMessage("x")}, Stop: openai.ChatCompletionNewParamsStopUnion{OfString: openai.String("END")},
+	}, false)
+	if err != nil || out.Text != "yes" {
+		t.Errorf("%+v, %v", out, err)
+	}
+}

@@ -185,3 +185,16 @@ func TestOpenAIBreaksOff(t *testing.T) {
 		})
 	}
 }
+
+// TestScriptWithoutAnswer asks for what the script does not have: nobody should
+// ask again.
+func TestScriptWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	l := lineTo(t, llmtest.Serve(t, llmtest.New()).URL)
+	_, _, err := openaiAsk(t, openaiClient(l, option.WithMaxRetries(2)), openai.ChatCompletionNewParams{
+		Model: "m", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("x")},
+	}, false)
+	if e, ok := errors.AsType[*openai.Error](err); !ok || e.StatusCode != 400 || len(l.sent) != 1 {
+		t.Errorf("%v after %d requests", err, len(l.sent))
+	}
+}
