@@ -38,9 +38,7 @@ func (h *shared) look(ctx context.Context, ref durable.Ref) (*described, error) 
 // findRun finds the workflow id of a run id; it is empty if there is none.
 func (h *shared) findRun(ctx context.Context, runID string) (durable.Ref, error) {
 	for range 20 {
-		rep, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Namespace: h.space, PageSize: 1, Query: "RunId = " + quoted(runID),
-		})
+		rep, err := h.found(ctx, &workflowservice.ListWorkflowExecutionsRequest{PageSize: 1, Query: "RunId = " + quoted(runID)})
 		if err != nil {
 			return durable.Ref{}, err
 		}
@@ -54,6 +52,21 @@ func (h *shared) findRun(ctx context.Context, runID string) (durable.Ref, error)
 		}
 	}
 	return durable.Ref{}, nil
+}
+
+// found is a page of runs. A server that cannot find what one of them was a
+// moment ago is asked again.
+func (h *shared) found(ctx context.Context, r *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
+	r.Namespace = h.space
+	for try := 1; ; try++ {
+		rep, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, r)
+		if !missing(err) || try == 5 {
+			return rep, err
+		}
+		if err := sleep(ctx, time.Duration(try)*20*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // sleep is an ordinary wait, whatever the context is one of.

@@ -153,7 +153,7 @@ func (h *shared) explain(ctx context.Context, req *durable.Request, err error) (
 		return nil, fmt.Errorf("%s: namespace %q is not on this cluster: %w", req.Op, h.space, err)
 	case refused(err):
 		return nil, fmt.Errorf("%s: %w", req.Op, h.unwelcome(err))
-	case missing(err):
+	case missing(err) && req.Op != durable.OpList && req.Op != durable.OpQuestions:
 		return h.gone(ctx, req), nil
 	case errors.Is(err, durable.ErrNotFound), errors.Is(err, durable.ErrUnsupported), errors.Is(err, durable.ErrTooLarge):
 		return durable.ErrorReply(req.Ref, err), nil

@@ -292,9 +292,7 @@ func (h *shared) list(ctx context.Context, req *durable.Request) (*durable.Reply
 		return nil, err
 	}
 	for {
-		rep, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Namespace: h.space, PageSize: int32(min(max(want, 20), 1000)), NextPageToken: cur.Token, Query: query,
-		})
+		rep, err := h.found(ctx, &workflowservice.ListWorkflowExecutionsRequest{PageSize: int32(min(max(want, 20), 1000)), NextPageToken: cur.Token, Query: query})
 		if err != nil {
 			return nil, err
 		}
@@ -402,8 +400,8 @@ func (h *shared) questions(ctx context.Context, req *durable.Request) (*durable.
 	rep := &durable.Reply{Questions: []*durable.QuestionInfo{}}
 	var token []byte
 	for {
-		out, err := h.client.WorkflowService().ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Namespace: h.space, PageSize: 1000, NextPageToken: token, Query: "TaskQueue = " + quoted(h.queue) + " AND ExecutionStatus = 'Running'",
+		out, err := h.found(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+			PageSize: 1000, NextPageToken: token, Query: "TaskQueue = " + quoted(h.queue) + " AND ExecutionStatus = 'Running'",
 		})
 		if err != nil {
 			return nil, err

@@ -36,11 +36,11 @@ var targets = []string{"linux/amd64", "linux/arm64", "darwin/arm64", "windows/am
 var portable = []string{"./durable/localengine", "./durable/durabletest", "./mcpserve", "./examples/invoice/app", "./examples/invoice/demo"}
 
 // heavy are the modules that are only vetted and tested, on this system, without
-// the race detector. The Temporal server has 450 modules: to compile it takes
-// minutes, for each system and once more with the detector, and nearly all that
-// would be checked is other people's code. The programs that talk to it run under
-// the detector, and it in a process of its own.
-var heavy = []string{"temporalserver"}
+// the race detector. The Temporal server has 450 modules, and one SDK of a vendor
+// of models takes a minute: to compile them for each system, and once more with
+// the detector, would check other people's code. The programs that talk to the
+// server run under the detector, and it in a process of its own.
+var heavy = []string{"temporalserver", "internal/peers"}
 
 // timed are the packages of the root module whose tests hold real servers to
 // real deadlines: without the race detector, which makes Temporal's SDK give up
