@@ -40,7 +40,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync/atomic"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -82,7 +81,7 @@ type Provider struct {
 	section section
 	schemas wire.Cache
 
-	settings atomic.Pointer[settings]
+	held wire.Held[*settings]
 }
 
 // section is that of the configuration.
@@ -113,12 +112,8 @@ type section struct {
 
 // settings are what holds.
 type settings struct {
-	key      durable.Secret
-	official bool
-	model    string
-	cache    string
-	at       wire.Endpoint
-	err      error
+	wire.Settings
+	cache string
 }
 
 // New makes the provider "anthropic". Nil is fine.
@@ -138,74 +133,57 @@ func (p *Provider) Section() any { return &p.section }
 
 // Ready implements [llm.Ready]: Anthropic's own endpoint needs a key.
 func (p *Provider) Ready() error {
-	s := p.now()
-	if s.err != nil {
-		return s.err
-	}
-	if s.official && s.key.IsZero() && !s.at.Secrets() {
-		return wire.NoKey("anthropic", s.model, "ANTHROPIC_API_KEY")
-	}
-	return nil
+	return p.now().Ready("anthropic", "ANTHROPIC_API_KEY")
 }
 
 // Model gives a model; without a name, the default.
 func (p *Provider) Model(name string) (llm.Model, error) {
 	s := p.now()
-	if s.err != nil {
-		return nil, s.err
+	if s.Err != nil {
+		return nil, s.Err
 	}
-	return &model{wire.Caller{Provider: "anthropic", Model: cmp.Or(name, s.model), At: &s.at}, p, s}, nil
+	return &model{wire.Caller{Provider: "anthropic", Model: cmp.Or(name, s.Model), At: &s.At}, p, s}, nil
 }
 
 // now is what holds.
 func (p *Provider) now() *settings {
-	if p.settings.Load() == nil {
-		p.settings.CompareAndSwap(nil, p.resolve(&p.section))
-	}
-	return p.settings.Load()
+	return p.held.Now(func() *settings { return p.resolve(&p.section) })
 }
 
 // Renew implements [llm.Renewing].
-func (p *Provider) Renew(sec any) bool {
-	s := p.resolve(sec.(*section))
-	if s.err != nil {
-		return false
-	}
-	was := p.settings.Swap(s)
-	return was == nil || !s.at.Same(&was.at)
-}
+func (p *Provider) Renew(sec any) bool { return p.held.Renew(p.resolve(sec.(*section))) }
 
 // resolve finds out what holds: what the program set, the section, the
 // environment, the default.
 func (p *Provider) resolve(sec *section) *settings {
 	s := &settings{}
 	if where := sec.Provider; where != "" && where != "anthropic" {
-		s.err = fmt.Errorf("anthropic: anthropic.provider is %s, and this provider has Anthropic's own API only: take the line away, or use the provider of that cloud", where)
+		s.Err = fmt.Errorf("anthropic: anthropic.provider is %s, and this provider has Anthropic's own API only: take the line away, or use the provider of that cloud", where)
 		return s
 	}
 	switch s.cache = cmp.Or(p.opts.Cache, "5m"); s.cache {
 	case "5m", "1h", "off":
 	default:
-		s.err = fmt.Errorf("anthropic: Cache is %q, want 5m, 1h or off", s.cache)
+		s.Err = fmt.Errorf("anthropic: Cache is %q, want 5m, 1h or off", s.cache)
 		return s
 	}
-	s.key = wire.FirstKey(p.opts.APIKey, sec.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY")))
+	s.Key = wire.FirstKey(p.opts.APIKey, sec.APIKey, durable.NewSecret(os.Getenv("ANTHROPIC_API_KEY")))
 	base := cmp.Or(p.opts.BaseURL, sec.BaseURL, os.Getenv("ANTHROPIC_BASE_URL"), defaultURL)
-	s.model = cmp.Or(p.opts.DefaultModel, sec.DefaultModel, DefaultModel)
+	s.Model = cmp.Or(p.opts.DefaultModel, sec.DefaultModel, DefaultModel)
 	u, err := wire.BaseURL("anthropic", base)
 	if err != nil {
-		s.err = err
+		s.Err = err
 		return s
 	}
-	s.official = u.Hostname() == "api.anthropic.com"
+	s.Official = u.Hostname() == "api.anthropic.com"
 	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1") // it stands in many settings
-	s.at = wire.NewEndpoint(u.JoinPath("v1/messages"), p.opts.HTTPClient, read)
-	s.at.Header("Anthropic-Version", "2023-06-01")
-	if !s.key.IsZero() {
-		s.at.Secret("X-Api-Key", "", s.key)
+	s.At = wire.NewEndpoint(u.JoinPath("v1/messages"), p.opts.HTTPClient, read)
+	s.At.Header("Anthropic-Version", "2023-06-01")
+	if !s.Key.IsZero() {
+		s.At.Secret("X-Api-Key", "", s.Key)
 	}
 	for name, value := range p.opts.Headers {
-		s.at.Secret(name, "", value)
+		s.At.Secret(name, "", value)
 	}
 	return s
 }

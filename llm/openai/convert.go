@@ -134,7 +134,7 @@ func (m *model) body(r *llm.Request, stream bool) ([]byte, error) {
 		f.Name = cmp.Or(r.Schema.Name, "answer")
 		f.Schema, f.Strict = m.provider.schemas.Answer(r.Schema.Schema, strict)
 	}
-	if s.official {
+	if s.Official {
 		q.MaxCompletionTokens = r.MaxTokens
 	} else {
 		q.MaxTokens = r.MaxTokens

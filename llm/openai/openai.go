@@ -37,7 +37,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync/atomic"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/llm"
@@ -80,7 +79,7 @@ type Provider struct {
 	section section
 	schemas wire.Cache
 
-	settings atomic.Pointer[settings]
+	held wire.Held[*settings]
 }
 
 // section is that of the configuration.
@@ -101,14 +100,9 @@ type section struct {
 
 // settings are what holds.
 type settings struct {
-	url      string
-	official bool // OpenAI's own, or Azure's
-	key      durable.Secret
-	model    string
-	effort   string
-	user     string
-	at       wire.Endpoint
-	err      error
+	wire.Settings
+	effort string
+	user   string
 }
 
 // New makes the provider "openai". Nil is fine.
@@ -148,45 +142,28 @@ func (p *Provider) Section() any { return &p.section }
 
 // Ready implements [llm.Ready]: OpenAI's own endpoints need a key.
 func (p *Provider) Ready() error {
-	s := p.now()
-	if s.err != nil {
-		return s.err
-	}
-	if s.official && s.key.IsZero() && !s.at.Secrets() {
-		return wire.NoKey(p.name, s.model, "OPENAI_API_KEY")
-	}
-	return nil
+	return p.now().Ready(p.name, "OPENAI_API_KEY")
 }
 
 // Model gives a model; without a name, the default.
 func (p *Provider) Model(name string) (llm.Model, error) {
 	s := p.now()
-	if s.err != nil {
-		return nil, s.err
+	if s.Err != nil {
+		return nil, s.Err
 	}
-	if name = cmp.Or(name, s.model); name == "" {
+	if name = cmp.Or(name, s.Model); name == "" {
 		return nil, fmt.Errorf("%s: no model is named: name one as %s:NAME, or write %s.default_model", p.name, p.name, p.name)
 	}
-	return &model{wire.Caller{Provider: p.name, Model: name, At: &s.at}, p, s}, nil
+	return &model{wire.Caller{Provider: p.name, Model: name, At: &s.At}, p, s}, nil
 }
 
 // now is what holds.
 func (p *Provider) now() *settings {
-	if p.settings.Load() == nil {
-		p.settings.CompareAndSwap(nil, p.resolve(&p.section))
-	}
-	return p.settings.Load()
+	return p.held.Now(func() *settings { return p.resolve(&p.section) })
 }
 
 // Renew implements [llm.Renewing].
-func (p *Provider) Renew(sec any) bool {
-	s := p.resolve(sec.(*section))
-	if s.err != nil {
-		return false
-	}
-	was := p.settings.Swap(s)
-	return was == nil || !s.at.Same(&was.at)
-}
+func (p *Provider) Renew(sec any) bool { return p.held.Renew(p.resolve(sec.(*section))) }
 
 // resolve finds out what holds: what the program set, the section, the
 // environment, the default.
@@ -197,24 +174,24 @@ func (p *Provider) resolve(sec *section) *settings {
 		envKey, envURL = durable.NewSecret(os.Getenv("OPENAI_API_KEY")), os.Getenv("OPENAI_BASE_URL")
 	}
 	s := &settings{}
-	s.url = cmp.Or(p.opts.BaseURL, sec.BaseURL, envURL, p.own.BaseURL)
-	s.model = cmp.Or(p.opts.DefaultModel, sec.DefaultModel, p.own.DefaultModel)
+	base := cmp.Or(p.opts.BaseURL, sec.BaseURL, envURL, p.own.BaseURL)
+	s.Model = cmp.Or(p.opts.DefaultModel, sec.DefaultModel, p.own.DefaultModel)
 	s.effort = cmp.Or(p.opts.Effort, sec.ReasoningEffort)
 	s.user = cmp.Or(p.opts.User, sec.User)
-	s.key = wire.FirstKey(p.opts.APIKey, sec.APIKey, envKey)
-	u, err := wire.BaseURL(p.name, s.url)
+	s.Key = wire.FirstKey(p.opts.APIKey, sec.APIKey, envKey)
+	u, err := wire.BaseURL(p.name, base)
 	if err != nil {
-		s.err = err
+		s.Err = err
 		return s
 	}
-	s.official = u.Hostname() == "api.openai.com" || strings.HasSuffix(u.Hostname(), ".openai.azure.com")
-	s.at = wire.NewEndpoint(u.JoinPath("chat/completions"), p.opts.HTTPClient, read)
-	if !s.key.IsZero() {
-		s.at.Secret("Authorization", "Bearer ", s.key)
+	s.Official = u.Hostname() == "api.openai.com" || strings.HasSuffix(u.Hostname(), ".openai.azure.com")
+	s.At = wire.NewEndpoint(u.JoinPath("chat/completions"), p.opts.HTTPClient, read)
+	if !s.Key.IsZero() {
+		s.At.Secret("Authorization", "Bearer ", s.Key)
 	}
 	for _, headers := range []map[string]durable.Secret{sec.DefaultHeaders, p.opts.Headers} {
 		for name, value := range headers {
-			s.at.Secret(name, "", value)
+			s.At.Secret(name, "", value)
 		}
 	}
 	return s

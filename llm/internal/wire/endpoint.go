@@ -43,13 +43,6 @@ func BaseURL(provider, base string) (*url.URL, error) {
 	return u, nil
 }
 
-// NoKey is the failure of a call for which there is no key. The variable is
-// that of the environment.
-func NoKey(provider, model, variable string) error {
-	return &llm.Error{Provider: provider, Model: model, Class: llm.Auth,
-		Message: "there is no key: write " + provider + ".api_key into the secrets file, or set " + variable}
-}
-
 // Endpoint is where a provider's requests go. It is not changed after its
 // header is complete.
 type Endpoint struct {
