@@ -384,15 +384,23 @@ func sameChain(a, b *described) bool {
 }
 
 func (h *shared) signal(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	return h.message(ctx, req, h.signalTo)
+}
+
+// message sends to a run whose workflow is known, without a look at it, and to
+// any other where it is found.
+func (h *shared) message(ctx context.Context, req *durable.Request, send func(context.Context, *durable.Request, durable.Ref, string) (*durable.Reply, error)) (*durable.Reply, error) {
 	if name, ok := h.known(req); ok {
-		rep, err := h.signalTo(ctx, req, req.Ref, name)
-		if !missing(err) {
+		if rep, err := send(ctx, req, req.Ref, name); !moved(rep, err) {
 			return rep, err
 		}
 	}
-	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) {
-		return h.signalTo(ctx, req, refOf(info), workflowOf(info))
-	})
+	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) { return send(ctx, req, refOf(info), workflowOf(info)) })
+}
+
+// moved reports that a run was not there any more, or was just continued.
+func moved(rep *durable.Reply, err error) bool {
+	return missing(err) || err == nil && rep.Err != nil && rep.Err.State == durable.Continued
 }
 
 // reach sends a message to the run that it is for, and again if that one was
@@ -405,8 +413,7 @@ func (h *shared) reach(ctx context.Context, req *durable.Request, send func(*des
 			return no, err
 		}
 		rep, err := send(info)
-		moved := missing(err) || err == nil && rep.Err != nil && rep.Err.State == durable.Continued
-		if !moved || refOf(info) == last {
+		if !moved(rep, err) || refOf(info) == last {
 			return rep, err
 		}
 		last = refOf(info)
@@ -474,15 +481,7 @@ func (h *shared) terminate(ctx context.Context, req *durable.Request) (*durable.
 }
 
 func (h *shared) update(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	if name, ok := h.known(req); ok {
-		rep, err := h.updateOf(ctx, req, req.Ref, name)
-		if !missing(err) {
-			return rep, err
-		}
-	}
-	return h.reach(ctx, req, func(info *described) (*durable.Reply, error) {
-		return h.updateOf(ctx, req, refOf(info), workflowOf(info))
-	})
+	return h.message(ctx, req, h.updateOf)
 }
 
 func (h *shared) updateOf(ctx context.Context, req *durable.Request, ref durable.Ref, name string) (*durable.Reply, error) {
