@@ -30,13 +30,15 @@ type Engine struct {
 	Kill func(place string)
 	// Client opens a client of an engine that another process executes. Where
 	// it is given, scenarios execute in another process of this binary, which
-	// must call [Serve].
+	// must call [Serve], with Env added to its environment.
 	Client func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error)
+	Env    []string
 	// Hour is how long an hour of the scenarios takes. 0: time is virtual.
 	Hour time.Duration
 	// Only plays the scenarios of which it is true. Nil: all of them.
 	Only func(Scenario) bool
-	// AtOnce is how many scenarios are played at once where time is real. 0: 24.
+	// AtOnce is how many scenarios of a mode are played at once where time is
+	// real, beside the other modes. 0: 24.
 	AtOnce int
 	// Lacks says which abilities the engine does not have, and why.
 	Lacks    map[Ability]string
@@ -79,7 +81,7 @@ func TestEngine(t *testing.T, e Engine) {
 	t.Run(e.Name, func(t *testing.T) {
 		var shared *worker
 		if e.Client != nil {
-			w, err := startWorker()
+			w, err := startWorker(e.Env)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,6 +97,9 @@ func TestEngine(t *testing.T, e Engine) {
 				continue
 			}
 			t.Run(m.Name, func(t *testing.T) {
+				if e.Hour > 0 {
+					t.Parallel() // with the other modes: what is played mostly waits
+				}
 				queue := newQueue(e.AtOnce)
 				for _, s := range Scenarios() {
 					if e.Only != nil && !e.Only(s) {
@@ -136,7 +141,7 @@ func TestEngine(t *testing.T, e Engine) {
 
 // Real time is full of delays that are nobody's fault. A scenario that fails
 // is played again with longer hours and less company, and its last play counts.
-var rounds = []struct{ atOnce, hours int }{{24, 1}, {6, 3}, {2, 6}}
+var rounds = []struct{ atOnce, hours int }{{24, 1}, {6, 3}, {2, 6}, {1, 12}}
 
 // queue plays scenarios of an engine whose time is real: many at once, because
 // they wait more than they work.

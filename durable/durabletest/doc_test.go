@@ -69,7 +69,7 @@ left, no run may be blocked, the journal of every run must replay from zero, and
 committed.
 
 ` + "```" + `
-go run ./internal/contract                # every engine of this module, as a table
+go run ./internal/contract -temporal      # every engine of this module, as a table
 go test -run TestContract ./durable/...   # the same as tests
 ` + "```" + `
 

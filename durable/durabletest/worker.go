@@ -126,13 +126,13 @@ type worker struct {
 	gone  error
 }
 
-func startWorker() (*worker, error) {
+func startWorker(env []string) (*worker, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	w := &worker{cmd: exec.Command(self), waits: map[int]chan reply{}}
-	w.cmd.Env = append(os.Environ(), workerEnv+"=1")
+	w.cmd.Env = append(append(os.Environ(), env...), workerEnv+"=1")
 	w.cmd.Stderr = os.Stderr
 	if w.in, err = w.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -231,7 +231,7 @@ func (r *remote) worker() *worker {
 
 func (r *remote) open(ctx context.Context, p *Play, version int) (_ *durable.Engine, err error) {
 	if r.own == nil && (r.shared == nil || slices.Contains(r.s.Needs, Killing)) {
-		if r.own, err = startWorker(); err != nil {
+		if r.own, err = startWorker(r.e.Env); err != nil {
 			return nil, err
 		}
 	}

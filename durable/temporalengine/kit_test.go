@@ -84,13 +84,13 @@ const addressEnv = "TEMPORALENGINE_TEST_ADDRESS"
 
 // apartEngine is two workers in another process, which keep no run in memory
 // and so take turns in replaying each task, and clients in this one.
-func apartEngine() durabletest.Engine {
+func apartEngine(addr string) durabletest.Engine {
 	apart := maps.Clone(lacks)
 	apart[durabletest.OnePlace] = "each of two workers has places of its own"
 	return durabletest.Engine{
-		Name: "temporal-2-uncached", Hour: hour, AtOnce: 12, Modes: []string{"awake"}, Lacks: apart,
+		Name: "temporal-2-uncached", Env: []string{addressEnv + "=" + addr}, Hour: hour, AtOnce: 12, Modes: []string{"awake"}, Lacks: apart,
 		Open: func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error) {
-			opts, err := kitOptions(ctx, os.Getenv(addressEnv), place, o)
+			opts, err := kitOptions(ctx, addr, place, o)
 			if err != nil {
 				return nil, err
 			}
@@ -105,7 +105,7 @@ func apartEngine() durabletest.Engine {
 			return durable.NewEngine(&pair{first.Backend(), second.Backend()}, first.Definitions(), o), nil
 		},
 		Client: func(ctx context.Context, place string, o *durable.Options, defs ...durable.Definer) (*durable.Engine, error) {
-			opts, err := kitOptions(ctx, os.Getenv(addressEnv), place, o)
+			opts, err := kitOptions(ctx, addr, place, o)
 			if err != nil {
 				return nil, err
 			}
@@ -127,10 +127,11 @@ func (p *pair) Close(ctx context.Context) error {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(addressEnv) != "" {
+	addr := os.Getenv(addressEnv)
+	if addr != "" {
 		temporalengine.CacheSize(0) // of the workers' process
 	}
-	durabletest.Serve(apartEngine())
+	durabletest.Serve(apartEngine(addr))
 	os.Exit(m.Run())
 }
 
@@ -232,6 +233,7 @@ func sample() func(durabletest.Scenario) bool {
 }
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	e := kitEngine(t, server(t))
 	e.Only = sample()
 	durabletest.TestEngine(t, e)
@@ -239,8 +241,8 @@ func TestContract(t *testing.T) {
 
 // TestContractApart plays the contract with clients apart from the workers.
 func TestContractApart(t *testing.T) {
-	t.Setenv(addressEnv, server(t))
-	e := apartEngine()
+	t.Parallel()
+	e := apartEngine(server(t))
 	e.Only = sample()
 	durabletest.TestEngine(t, e)
 }

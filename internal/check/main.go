@@ -72,9 +72,9 @@ func main() {
 	}
 	c.test()
 	if !*fast {
-		// With every mode and every process, which the tests leave out under
-		// the race detector.
-		c.step("contract", func() ([]byte, error) { return goTool(".", nil, "run", "./internal/contract") })
+		// With every engine, mode and process, which the tests leave out under
+		// the race detector, and to be quick.
+		c.step("contract", func() ([]byte, error) { return goTool(".", nil, "run", "./internal/contract", "-temporal") })
 	}
 	c.close()
 }

@@ -3,7 +3,7 @@
 //
 //	go run ./internal/contract              # all scenarios
 //	go run ./internal/contract -run signals # those whose name contains it
-//	go run ./internal/contract -temporal    # on a Temporal server too, in three modes, which takes many minutes
+//	go run ./internal/contract -temporal    # on a Temporal server too, in three modes: three minutes more
 //
 // It fails if a scenario fails anywhere, or is missing anywhere.
 package main
@@ -43,7 +43,7 @@ func run(w io.Writer, only string, race, temporal bool) (bool, error) {
 	args := []string{"test", "-json", "-count=1", "-timeout=15m", "-run=^TestContract"}
 	packages := packages
 	if temporal {
-		args = append(args, "-tags=contract", "-timeout=1h")
+		args = append(args, "-tags=contract", "-timeout=30m")
 		packages = append(slices.Clone(packages), "./durable/temporalengine")
 	}
 	if race {
