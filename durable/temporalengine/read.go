@@ -130,10 +130,27 @@ func ending(ev *historypb.HistoryEvent) (durable.State, *commonpb.Payload, *dura
 }
 
 // describe puts together what the cluster knows and what the run knows.
+// describe puts together what the cluster and the code say of a run. The code
+// is asked later: if it has come to its end meanwhile, the cluster is asked
+// again.
 func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
+	for try := 1; ; try++ {
+		rep, ended, err := h.describeOnce(ctx, req)
+		if !ended || try == 5 {
+			return rep, err
+		}
+		if err := sleep(ctx, time.Duration(try)*10*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// describeOnce reports also whether the code has ended a run that the cluster
+// had as open.
+func (h *shared) describeOnce(ctx context.Context, req *durable.Request) (_ *durable.Reply, ended bool, _ error) {
 	info, no, err := h.visible(ctx, req.Ref, req.Actor)
 	if err != nil || no != nil {
-		return no, err
+		return no, false, err
 	}
 	ref := refOf(info)
 	d := h.description(info.GetWorkflowExecutionInfo())
@@ -147,7 +164,7 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 			err = serviceerror.NewDeadlineExceeded("the cluster did not tell how the run ended") // it is asked again
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		_, payload, f := ending(ev)
 		d.Next = cmp.Or(nextRun(ev), info.GetWorkflowExtendedInfo().GetResetRunId())
@@ -161,6 +178,7 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 		rep, err := h.ask(ctx, info, &durable.Request{Op: durable.OpDescribe})
 		if err == nil && rep.Err == nil && rep.Run != nil {
 			d.Turns, d.Status = rep.Run.Turns, rep.Run.Status
+			ended = rep.Run.State.Done() && !d.State.Done()
 			if !d.State.Done() {
 				d.Waiting, d.Questions, d.Changed = rep.Run.Waiting, rep.Run.Questions, rep.Run.Changed
 				if d.Paused = rep.Run.Paused; d.Paused != nil {
@@ -180,7 +198,7 @@ func (h *shared) describe(ctx context.Context, req *durable.Request) (*durable.R
 			d.Waiting = append(d.Waiting, durable.Wait{Kind: "turn", Text: text, Since: d.Changed})
 		}
 	}
-	return &durable.Reply{Ref: ref, Run: d}, nil
+	return &durable.Reply{Ref: ref, Run: d}, ended, nil
 }
 
 var codeUnsupported = durable.Refuse(durable.ErrUnsupported, durable.Ref{}, "").Err.Code
