@@ -169,6 +169,24 @@ func (to *tour) walk(t *testing.T, e *engine, more int, again func()) string {
 	return r.RunID
 }
 
+// turns are those of a run and of the runs that continued it. Two events that
+// come at once may be taken in one turn, so their number is not always the same.
+func (to *tour) turns(t *testing.T, e *engine, first string) (n float64) {
+	t.Helper()
+	for run := first; run != ""; {
+		d, err := e.Run(to.id, run).Describe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += float64(d.Turns)
+		run = d.Next
+	}
+	return n
+}
+
+// notOfRuns are metrics of an engine, and of how it came to what it did.
+var notOfRuns = []string{"mcpagent.replay", "mcpagent.flush", "mcpagent.runs ", "mcpagent.runs.awake", "mcpagent.steps", "mcpagent.engine", "mcpagent.turns"}
+
 // wantTour is the trace of the tour: two runs of a chain below their caller.
 const wantTour = `(b7ad6b7169203331)
   run tour run.state=completed
@@ -263,15 +281,18 @@ func TestReplaysAreNotSeen(t *testing.T) {
 			again = func() { e.stop(); e.start() }
 		}
 		e.start()
-		to.walk(t, e, 1, again)
+		turns := to.turns(t, e, to.walk(t, e, 1, again))
 		e.stop()
 		trees = append(trees, r.tree(t, callerTrace))
 		lines = append(lines, r.lines(t))
-		sums = append(sums, r.totals("mcpagent.replay", "mcpagent.flush", "mcpagent.runs ", "mcpagent.runs.awake", "mcpagent.steps", "mcpagent.engine"))
+		sums = append(sums, r.totals(notOfRuns...))
 		if others := len(r.spans) - strings.Count(trees[0], "\n") + 1; others != 0 {
 			t.Errorf("%s: %d spans in other traces", name, others)
 		}
 		all := r.totals()
+		if n := all["mcpagent.turns workflow=tour"]; n != turns {
+			t.Errorf("%s: %v turns counted, the runs have %v", name, n, turns)
+		}
 		if slices.Contains([]string{"memory, paranoid", "local, paranoid", "local, reopened"}, name) {
 			if n := all["mcpagent.replay.turns workflow=tour"]; n < 6 {
 				t.Errorf("%s: %v replays, want 6 at least: nothing was forced", name, n)

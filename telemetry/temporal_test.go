@@ -26,9 +26,6 @@ func cluster(t *testing.T, server *temporaltest.Server, queue string, defs ...du
 	}
 }
 
-// notOfRuns are metrics of an engine, and of how it came to what it did.
-var notOfRuns = []string{"mcpagent.replay", "mcpagent.flush", "mcpagent.runs ", "mcpagent.runs.awake", "mcpagent.steps", "mcpagent.engine", "mcpagent.turns"}
-
 // One after the other: the workers of a process share their cache of runs.
 func TestOnACluster(t *testing.T) {
 	t.Parallel()
@@ -76,15 +73,7 @@ func replaysOnACluster(t *testing.T, server *temporaltest.Server) {
 		temporalengine.CacheSize(size)
 		begin()
 		first := to.walk(t, e, 1, again)
-		var turns int64
-		for run := first; run != ""; {
-			d, err := e.Run(to.id, run).Describe(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			turns += d.Turns
-			run = d.Next
-		}
+		turns := to.turns(t, e, first)
 		end()
 		if d := cmp.Diff(wantTour, r.tree(t, callerTrace)); d != "" {
 			t.Errorf("%s: spans (-want +got):\n%s", name, d)
@@ -103,8 +92,8 @@ func replaysOnACluster(t *testing.T, server *temporaltest.Server) {
 			t.Errorf("%s: metrics (-memory +got):\n%s", name, d)
 		}
 		all := r.totals()
-		if n := all["mcpagent.turns workflow=tour"]; n != float64(turns) {
-			t.Errorf("%s: %v turns counted, the runs have %d", name, n, turns)
+		if n := all["mcpagent.turns workflow=tour"]; n != turns {
+			t.Errorf("%s: %v turns counted, the runs have %v", name, n, turns)
 		}
 		if n := all["mcpagent.replay.turns workflow=tour"]; n < replays || replays == 0 && n > 2 { // the descriptions
 			t.Errorf("%s: %v replays, want %v at least, and none without need", name, n, replays)
