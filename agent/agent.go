@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/internal/toolset"
@@ -41,6 +43,9 @@ type Config struct {
 	Policy Policy
 	// Audience is who is meant by its questions. Empty: anybody.
 	Audience string
+	// Wait is how long a question waits for a person: about a call, about a
+	// key, and one of a server. 0: 7 days.
+	Wait time.Duration
 	// Budget bounds a run.
 	Budget Budget
 	// FailOnKey makes a run fail whose provider refuses the key, where others
@@ -48,6 +53,9 @@ type Config struct {
 	FailOnKey bool
 	Params
 }
+
+// wait is how long a question waits.
+func (c *Config) wait() time.Duration { return cmp.Or(c.Wait, 7*24*time.Hour) }
 
 // Budget bounds one run of an agent. The last turn is one without tools, for an
 // answer from what there is.
@@ -104,6 +112,9 @@ func New(name string, c Config) *Agent {
 	}
 	if err := c.Policy.check(); err != nil {
 		errs = append(errs, err)
+	}
+	if c.Wait < 0 {
+		errs = append(errs, fmt.Errorf("Wait is %v: a question can't wait for less than nothing; 0 is 7 days", c.Wait))
 	}
 	taken := map[string]bool{}
 	for _, t := range c.Tools {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/internal/toolset"
@@ -113,9 +112,6 @@ type pending struct {
 	Why    string          `json:"why"`
 }
 
-// approvalWait is how long a call waits for a person.
-const approvalWait = 7 * 24 * time.Hour
-
 // permit decides about a call: nil is yes, with the arguments in c; otherwise
 // it is the result that the model gets.
 func (t *talk) permit(ctx context.Context, o *offered, c *llm.ToolCall) (*llm.ToolResult, error) {
@@ -140,11 +136,11 @@ func (t *talk) permit(ctx context.Context, o *offered, c *llm.ToolCall) (*llm.To
 		return nil, fmt.Errorf("%s: describe the call of %s: %w", t.a.name, c.Name, err)
 	}
 	a, err := Approvals.Ask(ctx, fmt.Sprintf("May %s call %s with %s?", t.a.name, c.Name, brief(c.Args)), &durable.AskOptions{
-		Kind: "approval", Expires: approvalWait, Audience: t.a.c.Audience, Digest: digestOf(o, c.Args), Context: about,
+		Kind: "approval", Expires: t.a.c.wait(), Audience: t.a.c.Audience, Digest: digestOf(o, c.Args), Context: about,
 	})
 	switch {
 	case errors.Is(err, durable.ErrExpired):
-		return toolset.Failed(*c, "nobody answered whether %s may be called, for %v", c.Name, approvalWait), nil
+		return toolset.Failed(*c, "nobody answered whether %s may be called, for %v", c.Name, t.a.c.wait()), nil
 	case errors.Is(err, durable.ErrNoEngine):
 		return nil, fmt.Errorf("%s: %s needs a person's approval, and nobody can be asked without an engine: start a run, or allow it in Config.Policy: %w", t.a.name, c.Name, err)
 	case err != nil:

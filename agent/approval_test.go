@@ -85,16 +85,34 @@ func TestADestructiveToolIsAskedAbout(t *testing.T) {
 
 func TestNobodyAnswers(t *testing.T) {
 	t.Parallel()
-	var removed atomic.Int32
-	a := remover(&removed, agent.Config{})
-	inMemory(t, removeTwo, func(t *testing.T, w *world) {
+	for wait, want := range map[time.Duration]time.Duration{0: 7 * 24 * time.Hour, 90 * time.Minute: 90 * time.Minute} {
+		var removed atomic.Int32
+		a := remover(&removed, agent.Config{Wait: wait})
+		inMemory(t, removeTwo, func(t *testing.T, w *world) {
+			began := time.Now()
+			res, err := w.run(a, "Remove them.")
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(began) // of two turns
+			if removed.Load() != 0 || !strings.Contains(res.Text(), "nobody answered whether remove may be called, for "+want.String()) || took < 2*want || took > 2*want+time.Minute {
+				t.Errorf("after %v: %s", took, res.Text())
+			}
+		}, a)
+	}
+	if _, err := durable.NewDefinitions(agent.New("a", agent.Config{Wait: -time.Second})); err == nil || !strings.Contains(err.Error(), "Wait is -1s") {
+		t.Errorf("a negative wait: %v", err)
+	}
+}
+
+// A key that nobody mends is waited for as long as the agent says.
+func TestNobodyMendsAKey(t *testing.T) {
+	t.Parallel()
+	a := agent.New("adder", agent.Config{Wait: time.Hour})
+	inMemory(t, []llmtest.Answer{llmtest.Fail(llm.Auth, 0)}, func(t *testing.T, w *world) {
 		began := time.Now()
-		res, err := w.run(a, "Remove them.")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if removed.Load() != 0 || !strings.Contains(res.Text(), "nobody answered whether remove may be called") || time.Since(began) < 14*24*time.Hour {
-			t.Errorf("after %v: %s", time.Since(began), res.Text())
+		if _, err := w.run(a, "Add."); err == nil || !strings.Contains(err.Error(), "auth (401)") || time.Since(began) < time.Hour || time.Since(began) > time.Hour+time.Minute {
+			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 	}, a)
 }

@@ -133,7 +133,7 @@ func (t *talk) offer(ctx context.Context) error {
 		}
 		add(&offered{spec: l.Tool, server: l.Server, original: l.Original,
 			call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
-				res, err := toolset.Invoke(ctx, l, *c, &toolset.Options{Audience: t.a.c.Audience, Recorded: true})
+				res, err := toolset.Invoke(ctx, l, *c, &toolset.Options{Wait: t.a.c.Wait, Audience: t.a.c.Audience, Recorded: true})
 				return called{Result: res}, err
 			}})
 	}
@@ -300,7 +300,7 @@ func (t *talk) mend(ctx context.Context, err error) (bool, error) {
 		return false, nil
 	}
 	a, aerr := Repairs.Ask(ctx, fmt.Sprintf("%v. Mend that, then answer, and %s goes on.", err, t.a.name), &durable.AskOptions{
-		Kind: "repair", Expires: approvalWait, Audience: t.a.c.Audience,
+		Kind: "repair", Expires: t.a.c.wait(), Audience: t.a.c.Audience,
 	})
 	switch {
 	case errors.Is(aerr, durable.ErrExpired), errors.Is(aerr, durable.ErrNoEngine):
