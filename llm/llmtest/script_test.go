@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -234,4 +235,23 @@ func FuzzParse(f *testing.F) {
 		cancel() // no delay
 		_, _ = m.Call(ctx, &llm.Request{Messages: []llm.Message{llm.User("x")}})
 	})
+}
+
+// The error of an answer's function came from the server without the header
+// that says when to ask again, and with its status written into it.
+func TestTheServerFailsAsAFunctionSays(t *testing.T) {
+	t.Parallel()
+	said := &llm.Error{Class: llm.RateLimit, Message: "slow down", RetryAfter: 3 * time.Second}
+	s := llmtest.New(llmtest.Answer{Func: func(context.Context, *llm.Request) (*llm.Response, error) { return nil, said }})
+	srv := llmtest.Serve(t, s)
+	res, err := http.Post(srv.URL+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"x"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := res.Header.Get("Retry-After"); res.StatusCode != http.StatusTooManyRequests || after != "3" || said.Status != 0 {
+		t.Errorf("status %d, Retry-After %q, %+v", res.StatusCode, after, said)
+	}
 }

@@ -98,12 +98,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := &player{s.script, name}
 	a, res, err := m.answer(r.Context(), req)
 	if err != nil {
-		var e *llm.Error
-		if !errors.As(err, &e) {
-			e = &llm.Error{Class: llm.Server, Status: 500, Message: err.Error()}
+		e := llm.Error{Class: llm.Server, Message: err.Error()}
+		if said := (*llm.Error)(nil); errors.As(err, &said) {
+			e = *said
 		}
 		e.Status = cmp.Or(e.Status, status[e.Class], 500)
-		d.refuse(w, e)
+		fail(w, d, &e)
 		return
 	}
 	if a.Error != nil && !(stream && len(res.Message.Parts) > 0) {
