@@ -225,7 +225,7 @@ func outcome(ctx context.Context, c *llm.ToolCall, err error) (called, error) {
 	var run *durable.RunError
 	switch {
 	case ctx.Err() != nil || fatal(err):
-		return called{}, err
+		return called{}, toolset.Ended(ctx, err)
 	case errors.Is(err, durable.ErrOutcomeUnknown):
 		return failed(c, "outcome unknown: %s was called and no result came back. It may have taken effect: verify before repeating it.", c.Name), nil
 	case errors.As(err, &step), errors.As(err, &run):
@@ -300,7 +300,7 @@ func AsTool(r Runner) *Tool {
 				out.Cost = res
 				return out, nil
 			case ctx.Err() != nil || fatal(err):
-				return called{}, err
+				return called{}, toolset.Ended(ctx, err)
 			}
 			return failed(c, "%s failed: %v", c.Name, err), nil
 		}}

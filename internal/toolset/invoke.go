@@ -259,8 +259,8 @@ func (n *InputRequest) response(raw json.RawMessage) InputResponse {
 // failure is the result of a call that failed, or an error that is none of
 // the call's.
 func failure(ctx context.Context, l *Listed, c llm.ToolCall, err error) (*llm.ToolResult, error) {
-	if e := ctx.Err(); e != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, Ended(ctx, err)
 	}
 	var failed *durable.StepError
 	switch {
@@ -272,6 +272,16 @@ func failure(ctx context.Context, l *Listed, c llm.ToolCall, err error) (*llm.To
 		return Failed(c, "outcome unknown: the call of %q was sent and no result came back (%s). It may have taken effect: verify before repeating it.", c.Name, reason(failed)), nil
 	}
 	return Failed(c, "the call of %q failed: %s", c.Name, reason(failed)), nil
+}
+
+// Ended is the error of a call that failed: where ctx has ended, it is that too,
+// for a run that was cancelled did not fail of what came of its calls then.
+func Ended(ctx context.Context, err error) error {
+	e := ctx.Err()
+	if e == nil || errors.Is(err, e) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", e, err)
 }
 
 // reason is what the server's host said, without what the engine put around it.

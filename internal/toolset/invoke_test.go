@@ -204,3 +204,33 @@ func TestBadArguments(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 }
+
+// A run that was cancelled while a call's outcome got lost was one that failed.
+func TestLostAndCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wf := durable.NewWorkflow("call", func(ctx context.Context, _ struct{}) (*llm.ToolResult, error) {
+			return toolset.Invoke(ctx, tool(llm.Hints{}), llm.ToolCall{ID: "1", Name: "s_t", Args: json.RawMessage(`{}`)}, nil)
+		}, nil)
+		eng, err := durable.NewMemory(t.Context(), &durable.Options{Logger: slog.New(slog.DiscardHandler)}, wf,
+			toolset.Call.Bind(func(ctx context.Context, _ toolset.CallIn) (toolset.CallOut, error) {
+				<-ctx.Done()
+				return toolset.CallOut{}, durable.OutcomeUnknown(errors.New("lost"))
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer eng.Close(context.Background())
+		run, err := wf.Start(t.Context(), eng, struct{}{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := run.Cancel(t.Context(), "enough"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = wf.Result(t.Context(), run)
+		if d, derr := run.Describe(t.Context()); derr != nil || d.State != durable.Cancelled || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "lost") {
+			t.Errorf("the run is %s: %v, %v", d.State, err, derr)
+		}
+	})
+}
