@@ -18,12 +18,12 @@ type file struct {
 	Path string `json:"path"`
 }
 
-// remover is an agent with a destructive tool and a harmless one.
-func remover(removed *atomic.Int32, c agent.Config) *agent.Agent {
-	c.Tools = []*agent.Tool{sum, agent.Func("remove", "Removes a file.", func(_ context.Context, f file) (string, error) {
+// remover is an agent with a destructive tool and a harmless one, and more.
+func remover(removed *atomic.Int32, c agent.Config, more ...*agent.Tool) *agent.Agent {
+	c.Tools = append(more, sum, agent.Func("remove", "Removes a file.", func(_ context.Context, f file) (string, error) {
 		removed.Add(1)
 		return "removed " + f.Path, nil
-	}, &agent.FuncOptions{Destructive: true})}
+	}, &agent.FuncOptions{Destructive: true}))
 	return agent.New("remover", c)
 }
 

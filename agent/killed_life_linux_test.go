@@ -58,7 +58,7 @@ type part struct {
 	Local    string // the file; empty: none
 	Temporal string // the address; empty: none
 
-	Node       string
+	Node       string   // empty: there are no servers
 	Filesystem []string // arguments
 	Everything []string
 }
@@ -116,11 +116,15 @@ func live(ctx context.Context, told string) (err error) {
 	server := func(command string, args ...string) mcphost.Server {
 		return mcphost.Server{Command: command, Args: args, Env: map[string]durable.Secret{markVar: durable.NewSecret(p.Mark)}}
 	}
-	own := server(os.Args[0])
-	own.Env[toolVar] = durable.NewSecret(string(p.World))
-	host := mcphost.New(&mcphost.Options{Logger: quiet, Servers: map[string]mcphost.Server{
-		"fs": server(p.Node, p.Filesystem...), "all": server(p.Node, p.Everything...), "own": own,
-	}})
+	var names []string
+	servers := map[string]mcphost.Server{}
+	if p.Node != "" {
+		own := server(os.Args[0])
+		own.Env[toolVar] = durable.NewSecret(string(p.World))
+		names = []string{"fs", "all", "own"}
+		servers = map[string]mcphost.Server{"fs": server(p.Node, p.Filesystem...), "all": server(p.Node, p.Everything...), "own": own}
+	}
+	host := mcphost.New(&mcphost.Options{Logger: quiet, Servers: servers})
 	defer func() { err = errors.Join(err, host.Close(ctx)) }()
 	key := durable.NewSecret("sk-of-the-sweep")
 	models := &agent.ModelSet{Default: p.Provider + ":some", Providers: agent.Models{
@@ -131,7 +135,7 @@ func live(ctx context.Context, told string) (err error) {
 		models.Watch = func(string, string, *agent.Event) {}
 	}
 	// What may not be repeated is allowed without a question.
-	a := agent.New("worker", agent.Config{Instruction: "Work.", Servers: []string{"fs", "all", "own"}, Policy: agent.Policy{{Tool: "*", Do: agent.Allow}},
+	a := agent.New("worker", agent.Config{Instruction: "Work.", Servers: names, Policy: agent.Policy{{Tool: "*", Do: agent.Allow}},
 		Budget: agent.Budget{Turns: -1}})
 	o := durable.Options{Logger: quiet, Observer: p.World, MaxDeaths: -1}
 	var e *durable.Engine

@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/internal/npmtest"
-	"github.com/mcpagent/mcpagent/internal/temporaltest"
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/llmtest"
 )
@@ -56,11 +55,9 @@ func TestKillSweep(t *testing.T) {
 	for _, name := range []string{"local", "temporal"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cluster := ""
+			addr := ""
 			if name == "temporal" {
-				if cluster = os.Getenv("TEMPORAL_ADDRESS"); cluster == "" {
-					cluster = temporaltest.New(t, nil).Addr()
-				}
+				addr = cluster(t)
 			}
 			var total tally
 			began := time.Now()
@@ -71,7 +68,7 @@ func TestKillSweep(t *testing.T) {
 				calm := undisturbed[kind] // tells which points there are
 				if calm == nil {
 					t.Run(kind, func(t *testing.T) {
-						calm = newHistory(t, provider, stream, cluster)
+						calm = newHistory(t, provider, stream, addr)
 						total.add(calm.play(nil, 0))
 					})
 					if undisturbed[kind] = calm; t.Failed() {
@@ -79,7 +76,7 @@ func TestKillSweep(t *testing.T) {
 					}
 				}
 				t.Run(fmt.Sprint("seed ", seed+i), func(t *testing.T) {
-					h := newHistory(t, provider, stream, cluster)
+					h := newHistory(t, provider, stream, addr)
 					h.took, h.rnd = calm.took, mathrand.New(mathrand.NewPCG(seed+i, 3))
 					n := min(*kills-total.kills, killsAtOnce)
 					total.add(h.play(choose(h.rnd, calm.points, n-n/3, i == 0), n/3))
@@ -412,25 +409,31 @@ func (h *history) play(dieAt map[string]bool, moments int) *tally {
 }
 
 func (h *history) begin(ctx context.Context) (*life, error) {
-	told, err := json.Marshal(h.part)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l, err := begin(ctx, &h.part, h.errs)
+	h.life = l
+	return l, err
+}
+
+// begin begins a life of a part, with a file for its standard error.
+func begin(ctx context.Context, p *part, stderr string) (*life, error) {
+	told, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
 	// A file, so that nothing that is left of the process holds a pipe.
-	errs, err := os.Create(h.errs)
+	errs, err := os.Create(stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer errs.Close()
 	l := &life{cmd: exec.CommandContext(ctx, os.Args[0]), dead: make(chan struct{})}
-	l.cmd.Env = append(os.Environ(), lifeVar+"="+string(told), markVar+"="+h.part.Mark)
+	l.cmd.Env = append(os.Environ(), lifeVar+"="+string(told), markVar+"="+p.Mark)
 	l.cmd.Stderr = errs
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if err := l.cmd.Start(); err != nil {
 		return nil, err
 	}
-	h.life = l
 	go func() {
 		_ = l.cmd.Wait() // ProcessState has it
 		close(l.dead)

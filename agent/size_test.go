@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/localengine"
 	"github.com/mcpagent/mcpagent/durable/temporalengine"
-	"github.com/mcpagent/mcpagent/internal/temporaltest"
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/llmtest"
 	"github.com/mcpagent/mcpagent/mcphost"
@@ -29,10 +27,7 @@ import (
 // the journal and of the run's events, on Temporal in those of the history.
 func TestAHistoryGrowsWithItsMessages(t *testing.T) {
 	t.Parallel()
-	addr := os.Getenv("TEMPORAL_ADDRESS")
-	if addr == "" {
-		addr = temporaltest.New(t, nil).Addr()
-	}
+	addr := cluster(t)
 	type arg struct {
 		N    int    `json:"n"`
 		Text string `json:"text,omitempty"`
