@@ -240,8 +240,13 @@ func (ex *executor) ready(e *entry, oc *openCall, a *attempt) (json.RawMessage, 
 	if spec.AtMostOnce || a.mark {
 		// The intent is on disk before the effect can be; of a later attempt
 		// too, so that a death while it is at work is known.
+		// Nobody else is at work on the run, as a rule: then it is done here.
 		sent := make(chan error, 1)
-		ex.deliver(e, &incoming{note: &journal.Note{Kind: "sent", Call: id, Attempt: a.info.Attempt}, ack: func(err error) { sent <- err }})
+		if loop := ex.hand(e, &incoming{note: &journal.Note{Kind: "sent", Call: id, Attempt: a.info.Attempt}, ack: func(err error) { sent <- err }}); loop != nil {
+			if next := loop(); next != nil {
+				ex.spawn(next)
+			}
+		}
 		if <-sent != nil {
 			<-ex.slots
 			return nil, false // it ended meanwhile, or nothing can be written any more

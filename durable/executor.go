@@ -371,68 +371,84 @@ func (ex *executor) begin(e *entry) task {
 	return e.work
 }
 
-// loop works off an entry's inbox. The goroutine that did it goes on with an
-// attempt of a step that it has let go: no other one needs to be woken.
-func (e *entry) loop() task {
-	defer e.ex.loops.Done()
-	for {
-		if d := e.ex.pace.Hold; d > 0 {
-			time.Sleep(d)
+// loop works off what is in an entry's inbox. While more has come, it is its
+// own next task. When there is no more, the goroutine goes on with an attempt
+// of a step that has been let go: no other one needs to be woken.
+func (e *entry) loop() (next task) {
+	more := false
+	defer func() {
+		if !more {
+			e.ex.loops.Done()
 		}
-		e.ousted(nil)
-		e.mu.Lock()
-		batch := e.in
-		e.in, e.done = e.done[:0], nil
-		if e.ex.pace.Single && len(batch) > 1 {
-			batch, e.in = batch[:1], append(e.in, batch[1:]...)
-		}
-		if len(batch) == 0 {
-			due, dormant := e.dormant()
-			if !dormant {
-				next := e.letGo(true)
-				e.busy = false
-				e.mu.Unlock()
-				e.ex.rest(e)
-				return next
-			}
-			e.mu.Unlock()
-			e.letGo(false) // the run has ended meanwhile: they find that out
-			e.putAway()    // a query came too late, and was answered from a replay
-			if e.ex.retire(e, due) {
-				return nil
-			}
-			continue
-		}
-		e.mu.Unlock()
-		if e.row == nil {
-			if err := e.load(); err != nil {
-				e.unloaded(batch, err)
-				continue
-			}
-		}
-		e.letGo(false)
-		for from := 0; from < len(batch); {
-			to := from
-			for to < len(batch) && batch[to].ctl == nil {
-				to++
-			}
-			if to > from {
-				e.turn(batch[from:to])
-			}
-			if from = to; from < len(batch) {
-				batch[from].ctl(e)
-				from++
-			}
-			if from < len(batch) {
-				e.letGo(false)
-			}
-		}
-		e.acquit()
-		if e.run != nil && e.ex.opts.maxAwake() == 0 {
-			e.putAway()
-		}
+	}()
+	if d := e.ex.pace.Hold; d > 0 {
+		time.Sleep(d)
+	}
+	e.ousted(nil)
+	e.mu.Lock()
+	batch := e.in
+	e.in, e.done = e.done[:0], nil
+	if e.ex.pace.Single && len(batch) > 1 {
+		batch, e.in = batch[:1], append(e.in, batch[1:]...)
+	}
+	e.mu.Unlock()
+	if len(batch) > 0 {
+		e.workOff(batch)
 		clear(batch)
-		e.done = batch
+	}
+	e.mu.Lock()
+	e.done = batch
+	if len(e.in) > 0 {
+		e.mu.Unlock()
+		more = true
+		return e.work
+	}
+	due, dormant := e.dormant()
+	if !dormant {
+		next = e.letGo(true)
+		e.busy = false
+		e.mu.Unlock()
+		e.ex.rest(e)
+		return next
+	}
+	e.mu.Unlock()
+	e.letGo(false) // the run has ended meanwhile: they find that out
+	e.putAway()    // a query came too late, and was answered from a replay
+	if e.ex.retire(e, due) {
+		return nil
+	}
+	more = true
+	return e.work
+}
+
+// workOff does what is in a part of the inbox.
+func (e *entry) workOff(batch []*incoming) {
+	if e.row == nil {
+		if err := e.load(); err != nil {
+			e.unloaded(batch, err)
+			return
+		}
+	}
+	e.letGo(false)
+	for from := 0; from < len(batch); {
+		to := from
+		for to < len(batch) && batch[to].ctl == nil {
+			to++
+		}
+		if to > from {
+			e.turn(batch[from:to])
+		}
+		if from = to; from < len(batch) {
+			batch[from].ctl(e)
+			from++
+		}
+		if from < len(batch) {
+			e.letGo(false)
+		}
+	}
+	e.acquit()
+	if e.run != nil && e.ex.opts.maxAwake() == 0 {
+		e.putAway()
 	}
 }
 

@@ -519,7 +519,7 @@ func (e *entry) store(ins []*incoming) {
 		e.pend = append(e.pend, pending{row: jr.ID, idx: i, ev: ev})
 	}
 	ackAll(taken, nil)
-	ex.changed(row.RID)
+	ex.progressed(row.RID) // Result tells nothing new
 }
 
 // standstill is why an update can't be taken now.
