@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 // Options are the settings that the engines of this module share. The zero
@@ -277,7 +278,7 @@ func GetBlob(ctx context.Context, digest string) ([]byte, error) {
 
 // jsonOf is for stored values that can't fail to encode.
 func jsonOf(v any) json.RawMessage {
-	b, err := journal.JSON(v)
+	b, err := plainjson.Marshal(v)
 	if err != nil {
 		panic(fmt.Sprintf("durable: encode %T: %v", v, err))
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 // Workflow is a function registered by name whose progress is durable. Make
@@ -268,7 +269,7 @@ const childFailure = "durable.RunError"
 // runFailure records how a child ended.
 func runFailure(row *journal.Run) *journal.Failure {
 	e := &RunError{WorkflowID: row.WorkflowID, RunID: row.RunID, State: State(row.State), Err: fromFailure(row.Failure)}
-	b, _ := journal.JSON(e)
+	b, _ := plainjson.Marshal(e)
 	return &journal.Failure{Type: childFailure, Message: e.Error(), Details: b}
 }
 
@@ -320,7 +321,7 @@ func encode(v any) (json.RawMessage, error) {
 		}
 		return raw, nil
 	}
-	b, err := journal.JSON(v)
+	b, err := plainjson.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %T cannot be encoded as JSON: %v", ErrBadInput, v, err)
 	}
@@ -336,7 +337,7 @@ func decode[T any](raw json.RawMessage) (T, error) {
 		*p = append(json.RawMessage(nil), raw...)
 		return v, nil
 	}
-	if err := json.Unmarshal(raw, &v); err != nil {
+	if err := plainjson.Unmarshal(raw, &v); err != nil {
 		return v, fmt.Errorf("%w: %v", ErrBadInput, err)
 	}
 	return v, nil

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
-	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 // client sends requests to the process that owns the file, through the file.
@@ -36,7 +36,7 @@ func newClient(st *store, w *watcher, me Owner) (*client, error) {
 // who answers: when the owner ends, the next one does, which may be this very
 // process.
 func (cl *client) do(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
-	body, err := journal.JSON(req)
+	body, err := plainjson.Marshal(req)
 	if err != nil {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}

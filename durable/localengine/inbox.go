@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
-	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 const (
@@ -134,9 +134,9 @@ func (in *inbox) serve(ctx context.Context, r *request) {
 	default:
 		rep = durable.ErrorReply(req.Ref, err)
 	}
-	body, err := journal.JSON(rep)
+	body, err := plainjson.Marshal(rep)
 	if err != nil {
-		body, err = journal.JSON(durable.ErrorReply(req.Ref, fmt.Errorf("the reply can't be encoded: %w", err)))
+		body, err = plainjson.Marshal(durable.ErrorReply(req.Ref, fmt.Errorf("the reply can't be encoded: %w", err)))
 		if err != nil {
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/mcpagent/mcpagent/durable/internal/journal"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 const (
@@ -68,7 +69,7 @@ func failure(f *journal.Failure) (any, error) {
 	if f == nil {
 		return nil, nil
 	}
-	b, err := journal.JSON(f)
+	b, err := plainjson.Marshal(f)
 	if err != nil {
 		return nil, fmt.Errorf("encode a failure: %w", err)
 	}

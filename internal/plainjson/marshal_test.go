@@ -1,13 +1,15 @@
-package journal
+package plainjson_test
 
 import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
-// JSON is that of package json, but for what that escapes for HTML.
-func TestJSONHasNoEscapesForHTML(t *testing.T) {
+// Marshal is that of package json, but for what that escapes for HTML.
+func TestMarshalHasNoEscapesForHTML(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[any]string{
 		"plain":                   `"plain"`,
@@ -15,15 +17,15 @@ func TestJSONHasNoEscapesForHTML(t *testing.T) {
 		[2]string{"<", ">"}:       `["<",">"]`,
 		strings.Repeat("x", 1000): `"` + strings.Repeat("x", 1000) + `"`,
 	} {
-		if b, err := JSON(v); string(b) != want || err != nil {
+		if b, err := plainjson.Marshal(v); string(b) != want || err != nil {
 			t.Errorf("%v is %s, %v; want %s", v, b, err, want)
 		}
 	}
-	if b, err := JSON(map[string]any{"b": json.RawMessage(`{"y" : "<"}`), "a": json.RawMessage(`"\u003c"`)}); string(b) != `{"a":"\u003c","b":{"y":"<"}}` || err != nil {
+	if b, err := plainjson.Marshal(map[string]any{"b": json.RawMessage(`{"y" : "<"}`), "a": json.RawMessage(`"\u003c"`)}); string(b) != `{"a":"\u003c","b":{"y":"<"}}` || err != nil {
 		t.Errorf("raw JSON became %s, %v", b, err)
 	}
 	for _, v := range []any{func() {}, []any{"<", func() {}}} {
-		if b, err := JSON(v); err == nil {
+		if b, err := plainjson.Marshal(v); err == nil {
 			t.Errorf("%T became %s", v, b)
 		}
 	}

@@ -1,137 +1,117 @@
 package journal
 
-import "strconv"
+import "github.com/mcpagent/mcpagent/internal/plainjson"
 
-// appendJSON is [JSON] of an entry for what is in every one, events and
-// calls, four times as fast; the rest is left to it. A test holds the two
-// against each other.
-func (e *Entry) appendJSON(b []byte) ([]byte, error) {
-	b = append(b, `{"v":`...)
-	b = strconv.AppendInt(b, int64(e.V), 10)
-	b = append(b, `,"at":`...)
-	b = strconv.AppendInt(b, e.At, 10)
-	if len(e.Events) > 0 {
-		b = append(b, `,"ev":[`...)
-		for i, ev := range e.Events {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			var err error
-			if b, err = ev.appendJSON(b); err != nil {
-				return nil, err
-			}
-		}
-		b = append(b, ']')
+// WriteJSON implements [plainjson.Value]. A test holds it against encoding/json.
+func (e *Entry) WriteJSON(w *plainjson.Writer) {
+	w.Text("{")
+	w.Key("v")
+	w.Int(int64(e.V))
+	w.Key("at")
+	w.Int(e.At)
+	list(w, "ev", e.Events, (*Event).writeJSON)
+	list(w, "calls", e.Calls, (*Call).writeJSON)
+	list(w, "closed", e.Closed, func(id string, w *plainjson.Writer) { w.String(id) })
+	list(w, "stops", e.Stops, func(id string, w *plainjson.Writer) { w.String(id) })
+	list(w, "marks", e.Marks, func(m *Mark, w *plainjson.Writer) { w.Any(m) })
+	list(w, "replies", e.Replies, func(r *Reply, w *plainjson.Writer) { w.Any(r) })
+	list(w, "notes", e.Notes, (*Note).writeJSON)
+	list(w, "waits", e.Waits, func(x Wait, w *plainjson.Writer) { w.Any(x) })
+	if e.End != nil {
+		w.Key("end")
+		w.Any(e.End)
 	}
-	if len(e.Calls) > 0 {
-		b = append(b, `,"calls":[`...)
-		for i, c := range e.Calls {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			var err error
-			if b, err = c.appendJSON(b); err != nil {
-				return nil, err
-			}
-		}
-		b = append(b, ']')
-	}
-	if e.Closed == nil && e.Stops == nil && e.Marks == nil && e.Replies == nil && e.Notes == nil && e.Waits == nil && e.End == nil {
-		return append(b, '}'), nil
-	}
-	type plain Entry
-	rest := plain(*e)
-	rest.V, rest.At, rest.Events, rest.Calls = 0, 0, nil, nil
-	more, err := JSON(rest)
-	if err != nil {
-		return nil, err
-	}
-	return append(b, more[len(`{"v":0,"at":0`):]...), nil
+	w.Text("}")
 }
 
-func (ev *Event) appendJSON(b []byte) ([]byte, error) {
-	b = append(b, `{"k":`...)
-	b = appendString(b, ev.Kind)
-	b = appendInt(b, "ref", ev.Ref)
-	b = appendInt(b, "idx", int64(ev.Index))
-	b = appendInt(b, "at", ev.At)
-	b = appendField(b, "call", ev.Call)
-	b = appendField(b, "id", ev.ID)
-	b = appendField(b, "name", ev.Name)
-	b = appendField(b, "by", ev.By)
-	b = appendField(b, "trace", ev.Trace)
-	b = appendInt(b, "n", int64(ev.Attempt))
-	if ev.Failure != nil {
-		f, err := JSON(ev.Failure)
-		if err != nil {
-			return nil, err
-		}
-		b = append(append(b, `,"fail":`...), f...)
+// list is a member with elements, which is left out if there are none.
+func list[T any](w *plainjson.Writer, name string, all []T, one func(T, *plainjson.Writer)) {
+	if len(all) == 0 {
+		return
 	}
-	return append(ev.Span.appendTo(b), '}'), nil
+	w.Key(name)
+	w.Text("[")
+	for _, x := range all {
+		w.Comma()
+		one(x, w)
+	}
+	w.Text("]")
 }
 
-func (c *Call) appendJSON(b []byte) ([]byte, error) {
-	b = append(b, `{"id":`...)
-	b = appendString(b, c.ID)
-	b = append(b, `,"k":`...)
-	b = appendString(b, c.Kind)
-	b = appendField(b, "name", c.Name)
-	b = appendField(b, "d", c.Digest)
-	b = appendInt(b, "due", c.Due)
-	b = appendField(b, "key", c.Key)
+func (ev *Event) writeJSON(w *plainjson.Writer) {
+	w.Text("{")
+	w.Key("k")
+	w.String(ev.Kind)
+	w.Number("ref", ev.Ref)
+	w.Number("idx", int64(ev.Index))
+	w.Number("at", ev.At)
+	w.Field("call", ev.Call)
+	w.Field("id", ev.ID)
+	w.Field("name", ev.Name)
+	w.Field("by", ev.By)
+	w.Field("trace", ev.Trace)
+	w.Number("n", int64(ev.Attempt))
+	ev.Failure.field("fail", w)
+	ev.Span.field(w)
+	w.Text("}")
+}
+
+func (c *Call) writeJSON(w *plainjson.Writer) {
+	w.Text("{")
+	w.Key("id")
+	w.String(c.ID)
+	w.Key("k")
+	w.String(c.Kind)
+	w.Field("name", c.Name)
+	w.Field("d", c.Digest)
+	w.Number("due", c.Due)
+	w.Field("key", c.Key)
 	if len(c.Options) > 0 {
-		b = append(append(b, `,"o":`...), c.Options...)
+		w.Key("o")
+		w.B = append(w.B, c.Options...)
 	}
 	if len(c.Headers) > 0 {
-		b = append(append(b, `,"h":`...), c.Headers...)
+		w.Key("h")
+		w.B = append(w.B, c.Headers...)
 	}
-	if c.Refused != nil {
-		f, err := JSON(c.Refused)
-		if err != nil {
-			return nil, err
-		}
-		b = append(append(b, `,"no":`...), f...)
-	}
-	return append(c.Span.appendTo(b), '}'), nil
+	c.Refused.field("no", w)
+	c.Span.field(w)
+	w.Text("}")
 }
 
-func (s *span) appendTo(b []byte) []byte {
+func (n *Note) writeJSON(w *plainjson.Writer) {
+	w.Text("{")
+	w.Key("k")
+	w.String(n.Kind)
+	w.Field("call", n.Call)
+	w.Number("n", int64(n.Attempt))
+	w.Number("due", n.Due)
+	w.Field("by", n.By)
+	w.Field("text", n.Text)
+	n.Failure.field("fail", w)
+	if len(n.Details) > 0 {
+		w.Key("details")
+		w.Raw(n.Details)
+	}
+	w.Text("}")
+}
+
+// field is a member with a failure, which is left out if there is none.
+func (f *Failure) field(name string, w *plainjson.Writer) {
+	if f != nil {
+		w.Key(name)
+		w.Any(f)
+	}
+}
+
+func (s *span) field(w *plainjson.Writer) {
 	if s == nil {
-		return b
+		return
 	}
-	b = append(b, `,"p":[`...)
-	b = strconv.AppendInt(b, int64(s[0]), 10)
-	b = append(b, ',')
-	b = strconv.AppendInt(b, int64(s[1]), 10)
-	return append(b, ']')
-}
-
-func appendField(b []byte, name, value string) []byte {
-	if value == "" {
-		return b
-	}
-	b = append(append(append(b, `,"`...), name...), `":`...)
-	return appendString(b, value)
-}
-
-func appendInt(b []byte, name string, n int64) []byte {
-	if n == 0 {
-		return b
-	}
-	b = append(append(append(b, `,"`...), name...), `":`...)
-	return strconv.AppendInt(b, n, 10)
-}
-
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
-			q, err := JSON(s)
-			if err != nil {
-				return append(b, `""`...) // a string always can
-			}
-			return append(b, q...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
+	w.Key("p")
+	w.Text("[")
+	w.Int(int64(s[0]))
+	w.Text(",")
+	w.Int(int64(s[1]))
+	w.Text("]")
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 func entries() []*Entry {
@@ -21,14 +22,15 @@ func entries() []*Entry {
 	}
 }
 
-func TestAppendJSONIsJSON(t *testing.T) {
+func TestWriteJSONIsJSON(t *testing.T) {
 	t.Parallel()
 	for i, e := range entries() {
 		row, err := Encode(1, KindTurn, e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := JSON(e)
+		type plain Entry
+		want, err := plainjson.Marshal((*plain)(e))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +79,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzReadJSON: what readJSON reads, json.Unmarshal reads alike.
+// FuzzReadJSON: what ReadJSON reads, json.Unmarshal reads alike.
 func FuzzReadJSON(f *testing.F) {
 	for _, e := range entries() {
 		row, err := Encode(1, KindTurn, e)
@@ -95,11 +97,11 @@ func FuzzReadJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, head []byte) {
 		var got, want Entry
-		if !got.readJSON(head) {
+		if p := plainjson.NewParser(head); !got.ReadJSON(p) || !p.End() {
 			return
 		}
 		if err := json.Unmarshal(head, &want); err != nil {
-			t.Fatalf("readJSON reads %q, json.Unmarshal does not: %v", head, err)
+			t.Fatalf("ReadJSON reads %q, json.Unmarshal does not: %v", head, err)
 		}
 		if d := cmp.Diff(&want, &got); d != "" {
 			t.Errorf("%q: %s", head, d)
@@ -114,7 +116,7 @@ func TestReadJSONReadsWhatIsWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !new(Entry).readJSON(row.Head) {
+		if !new(Entry).ReadJSON(plainjson.NewParser(row.Head)) {
 			t.Errorf("entry %d is left to json.Unmarshal: %s", i+1, row.Head)
 		}
 	}

@@ -7,7 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"sync"
+
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 // Format is the version that every stored entry carries.
@@ -170,11 +171,6 @@ type Row struct {
 	Data []byte // the payloads, end to end
 }
 
-// scratches are where heads are written before their size is known.
-var scratches = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
-
-const maxScratch = 64 << 10
-
 // Encode makes a row of an entry.
 func Encode(run int64, kind string, e *Entry) (*Row, error) {
 	e.V = Format
@@ -189,22 +185,19 @@ func Encode(run int64, kind string, e *Entry) (*Row, error) {
 		*s = &spans[len(spans)-1]
 		at += len(*p)
 	}
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
-	head, err := e.appendJSON((*scratch)[:0])
-	if err != nil {
+	row := &Row{Run: run, Kind: kind}
+	var buf []byte
+	if err := plainjson.Use(e, func(head []byte) {
+		buf = append(make([]byte, 0, len(head)+size), head...)
+		row.Head = buf[:len(head):len(head)]
+	}); err != nil {
 		return nil, fmt.Errorf("encode journal entry: %w", err)
 	}
-	if cap(head) <= maxScratch {
-		*scratch = head
-	}
-	buf := append(make([]byte, 0, len(head)+size), head...)
-	row := &Row{Run: run, Kind: kind, Head: buf[:len(head):len(head)]}
 	for p := range e.payloads() {
 		buf = append(buf, *p...)
 	}
 	if n > 0 {
-		row.Data = buf[len(head):]
+		row.Data = buf[len(row.Head):]
 	}
 	return row, nil
 }
@@ -237,11 +230,8 @@ func (e *Entry) payloads() iter.Seq2[*Payload, **span] {
 // row.Head.
 func Decode(row *Row) (*Entry, error) {
 	var e Entry
-	if !e.readJSON(row.Head) {
-		e = Entry{}
-		if err := json.Unmarshal(row.Head, &e); err != nil {
-			return nil, fmt.Errorf("journal row %d is damaged: %w", row.ID, err)
-		}
+	if err := plainjson.Unmarshal(row.Head, &e); err != nil {
+		return nil, fmt.Errorf("journal row %d is damaged: %w", row.ID, err)
 	}
 	if e.V > Format {
 		return nil, fmt.Errorf("journal row %d has format %d; this program reads up to %d: use a newer one", row.ID, e.V, Format)

@@ -1,0 +1,229 @@
+package plainjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Readable is a value that reads itself in the form that [Writer] writes. It
+// reports whether it could; then the rest is for encoding/json.
+type Readable interface{ ReadJSON(p *Parser) bool }
+
+// Unmarshal is [json.Unmarshal]. What a value does not know that reads itself
+// (other spellings, spaces, members of a later version) it leaves to that.
+func Unmarshal[T any](b []byte, to *T) error {
+	if v, ok := any(to).(Readable); ok {
+		if p := (&Parser{b: b}); v.ReadJSON(p) && p.End() {
+			return nil
+		}
+		var zero T
+		*to = zero
+	}
+	return json.Unmarshal(b, to)
+}
+
+// Parser reads JSON without spaces. Its methods report whether they found what
+// they are for.
+type Parser struct {
+	b []byte
+	i int
+}
+
+// NewParser reads b.
+func NewParser(b []byte) *Parser { return &Parser{b: b} }
+
+// End reports whether all is read.
+func (p *Parser) End() bool { return p.i == len(p.b) }
+
+// take moves past c, if it is next.
+func (p *Parser) take(c byte) bool {
+	if p.i < len(p.b) && p.b[p.i] == c {
+		p.i++
+		return true
+	}
+	return false
+}
+
+// Object reads one, and has field read the value of each member. One without
+// members, one with many, and one with a member twice are for encoding/json.
+func (p *Parser) Object(field func(key []byte) bool) bool {
+	if !p.take('{') {
+		return false
+	}
+	var had [16][]byte
+	for n := 0; ; n++ {
+		key, ok := p.plain()
+		if !ok || n == len(had) || !p.take(':') {
+			return false
+		}
+		for _, h := range had[:n] {
+			if bytes.Equal(h, key) {
+				return false
+			}
+		}
+		if !field(key) {
+			return false
+		}
+		if p.take('}') {
+			return true
+		}
+		if !p.take(',') {
+			return false
+		}
+		had[n] = key
+	}
+}
+
+// Array reads one, and has element read each. An empty one is for
+// encoding/json.
+func (p *Parser) Array(element func() bool) bool {
+	if !p.take('[') {
+		return false
+	}
+	for {
+		if !element() {
+			return false
+		}
+		if p.take(']') {
+			return true
+		}
+		if !p.take(',') {
+			return false
+		}
+	}
+}
+
+// plain reads a string without escapes.
+func (p *Parser) plain() ([]byte, bool) {
+	if p.i >= len(p.b) || p.b[p.i] != '"' {
+		return nil, false
+	}
+	ascii := true
+	for i := p.i + 1; i < len(p.b); i++ {
+		switch c := p.b[i]; {
+		case c == '"':
+			s := p.b[p.i+1 : i]
+			if !ascii && !utf8.Valid(s) {
+				return nil, false
+			}
+			p.i = i + 1
+			return s, true
+		case c < ' ' || c == '\\':
+			return nil, false
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	return nil, false
+}
+
+// String reads a string.
+func (p *Parser) String(to *string) bool {
+	s, ok := p.plain()
+	if ok {
+		*to = string(s)
+		return true
+	}
+	return p.Any(to)
+}
+
+// Word is String for one that is likely among some.
+func (p *Parser) Word(to *string, words ...string) bool {
+	s, ok := p.plain()
+	if !ok {
+		return false
+	}
+	for _, k := range words {
+		if k == string(s) {
+			*to = k
+			return true
+		}
+	}
+	*to = string(s)
+	return true
+}
+
+// Int64 reads an integer.
+func (p *Parser) Int64(to *int64) bool {
+	from := p.i
+	p.take('-')
+	for p.i < len(p.b) && '0' <= p.b[p.i] && p.b[p.i] <= '9' {
+		p.i++
+	}
+	s := p.b[from:p.i]
+	if len(s) == 0 || len(s) > 1 && s[0] == '0' || len(s) > 1 && s[0] == '-' && s[1] == '0' || len(s) > 18 {
+		return false
+	}
+	n, err := strconv.ParseInt(string(s), 10, 64)
+	*to = n
+	return err == nil
+}
+
+// Int reads an integer.
+func (p *Parser) Int(to *int) bool {
+	var n int64
+	ok := p.Int64(&n)
+	*to = int(n)
+	return ok && int64(*to) == n
+}
+
+// Bool reads true or false.
+func (p *Parser) Bool(to *bool) bool {
+	*to = bytes.HasPrefix(p.b[p.i:], []byte("true"))
+	if *to {
+		p.i += len("true")
+		return true
+	}
+	if bytes.HasPrefix(p.b[p.i:], []byte("false")) {
+		p.i += len("false")
+		return true
+	}
+	return false
+}
+
+// Raw reads any value as it is. It shares memory with what is read.
+func (p *Parser) Raw(to *json.RawMessage) bool {
+	raw, ok := p.Value()
+	*to = raw[:len(raw):len(raw)]
+	return ok && json.Valid(raw)
+}
+
+// Any leaves a value to encoding/json.
+func (p *Parser) Any(to any) bool {
+	raw, ok := p.Value()
+	return ok && json.Unmarshal(raw, to) == nil
+}
+
+// Value finds where the next value ends. Whether it is one is for whoever
+// reads it, except that brackets match and strings end.
+func (p *Parser) Value() ([]byte, bool) {
+	from, depth := p.i, 0
+	if from < len(p.b) && p.b[from] <= ' ' {
+		return nil, false
+	}
+	for ; p.i < len(p.b); p.i++ {
+		switch c := p.b[p.i]; c {
+		case '"':
+			for p.i++; p.i < len(p.b) && p.b[p.i] != '"'; p.i++ {
+				if p.b[p.i] == '\\' {
+					p.i++
+				}
+			}
+			if p.i >= len(p.b) {
+				return nil, false
+			}
+		case '{', '[':
+			depth++
+		case '}', ']', ',':
+			if depth == 0 {
+				return p.b[from:p.i], p.i > from && p.b[p.i-1] > ' '
+			}
+			if c != ',' {
+				depth--
+			}
+		}
+	}
+	return nil, false
+}
