@@ -16,8 +16,6 @@ import (
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/localengine"
-	"github.com/mcpagent/mcpagent/durable/temporalengine"
-	"github.com/mcpagent/mcpagent/internal/temporaltest"
 	"github.com/mcpagent/mcpagent/mcphost"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -235,26 +233,9 @@ func TestElicitationOfACancelledRun(t *testing.T) {
 }
 
 // TestElicitationAcrossARestart answers a server's question in another life of
-// the program, with another host.
+// the program, with another host, from a program that executes nothing.
 func TestElicitationAcrossARestart(t *testing.T) {
 	t.Parallel()
-	logs := durable.Options{Logger: slog.New(slog.DiscardHandler)}
-	t.Run("local", func(t *testing.T) {
-		t.Parallel()
-		acrossARestart(t, func(t *testing.T, file string, defs ...durable.Definer) (*durable.Engine, error) {
-			return localengine.Open(t.Context(), file, &localengine.Options{Engine: logs}, defs...)
-		})
-	})
-	t.Run("temporal", func(t *testing.T) {
-		t.Parallel()
-		addr := temporaltest.New(t, nil).Addr()
-		acrossARestart(t, func(t *testing.T, file string, defs ...durable.Definer) (*durable.Engine, error) {
-			return temporalengine.Open(t.Context(), &temporalengine.Options{Engine: logs, HostPort: addr, TaskQueue: filepath.Base(filepath.Dir(filepath.Dir(file)))}, defs...)
-		})
-	})
-}
-
-func acrossARestart(t *testing.T, engine func(t *testing.T, file string, defs ...durable.Definer) (*durable.Engine, error)) {
 	for _, c := range []struct {
 		name, revision  string
 		restart, repeat bool
@@ -268,47 +249,51 @@ func acrossARestart(t *testing.T, engine func(t *testing.T, file string, defs ..
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var calls atomic.Int64
-			file := filepath.Join(t.TempDir(), "runs.db")
-			start := func() (*durable.Engine, *durable.Workflow[struct{}, string], func()) {
-				h := mcphost.New(&mcphost.Options{Servers: map[string]mcphost.Server{"desk": reach(t, desk(&calls), "inside", c.revision)}, Logger: slog.New(slog.DiscardHandler)})
+			onStores(t, func(t *testing.T, s *store) {
+				var calls atomic.Int64
 				wf := booking(&mcphost.CallOptions{Repeat: c.repeat})
-				eng, err := engine(t, file, h, wf)
+				start := func() (*durable.Engine, func()) {
+					h := mcphost.New(&mcphost.Options{Servers: map[string]mcphost.Server{"desk": reach(t, desk(&calls), "inside", c.revision)}, Logger: slog.New(slog.DiscardHandler)})
+					eng := s.open(t, false, h, wf)
+					return eng, func() {
+						if err := errors.Join(eng.Close(context.Background()), h.Close(context.Background())); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				eng, stop := start()
+				run, err := wf.Start(t.Context(), eng, struct{}{}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				return eng, wf, func() {
-					if err := eng.Close(context.Background()); err != nil {
-						t.Error(err)
-					}
-					if err := h.Close(context.Background()); err != nil {
-						t.Error(err)
-					}
+				q := question(t, eng)
+				if c.restart {
+					stop()
+					eng, stop = start()
 				}
-			}
-			eng, wf, stop := start()
-			run, err := wf.Start(t.Context(), eng, struct{}{}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			q := question(t, eng)
-			if c.restart {
-				stop()
-				eng, wf, stop = start()
-			}
-			defer stop()
-			again := question(t, eng)
-			if again.ID != q.ID {
-				t.Errorf("question %s became %s", q.ID, again.ID)
-			}
-			answer(t, eng, again, `{"guest":"Ann"}`)
-			got, err := wf.Result(t.Context(), eng.Run(run.WorkflowID, run.RunID))
-			if err != nil || !strings.Contains(got, c.want) {
-				t.Errorf("%q, %v", got, err)
-			}
-			if n := calls.Load(); n != c.calls {
-				t.Errorf("%d calls, not %d", n, c.calls)
-			}
+				defer stop()
+				person := eng
+				if s.kind != "memory" { // which no other program sees
+					person = s.open(t, true)
+					defer func() {
+						if err := person.Close(context.Background()); err != nil {
+							t.Error(err)
+						}
+					}()
+				}
+				again := question(t, person)
+				if again.ID != q.ID {
+					t.Errorf("question %s became %s", q.ID, again.ID)
+				}
+				answer(t, person, again, `{"guest":"Ann"}`)
+				got, err := wf.Result(t.Context(), eng.Run(run.WorkflowID, run.RunID))
+				if err != nil || !strings.Contains(got, c.want) {
+					t.Errorf("%q, %v", got, err)
+				}
+				if n := calls.Load(); n != c.calls {
+					t.Errorf("%d calls, not %d", n, c.calls)
+				}
+			})
 		})
 	}
 }

@@ -2,18 +2,26 @@ package mcphost_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/durable/durabletest"
+	"github.com/mcpagent/mcpagent/durable/localengine"
+	"github.com/mcpagent/mcpagent/durable/temporalengine"
+	"github.com/mcpagent/mcpagent/internal/temporaltest"
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/mcphost"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.temporal.io/sdk/worker"
 	"go.uber.org/goleak"
 )
 
@@ -25,7 +33,94 @@ func TestMain(m *testing.M) {
 		serve(kind)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(tests{m})
+}
+
+// tests are those of the package. The server that they share ends with them.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	code := m.M.Run()
+	if server != nil {
+		server.Kill()
+	}
+	return code
+}
+
+// server is the Temporal server that the tests share, made when the first one
+// needs it.
+var (
+	server      *temporaltest.Server
+	startServer = sync.OnceValue(func() (err error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // the first build is long
+		defer cancel()
+		server, err = temporaltest.Start(ctx, nil)
+		return err
+	})
+)
+
+// once are options of engines that make a call of a server once, on a machine
+// that may be busy.
+var once = durable.Options{Logger: slog.New(slog.DiscardHandler), Policies: durable.Policies{"mcp.*": {MaxAttempts: 1}}, Watchdog: patience}
+
+func onFile(path string, client bool, defs ...durable.Definer) (*durable.Engine, error) {
+	return localengine.Open(context.Background(), path, &localengine.Options{Engine: once, Client: client}, defs...)
+}
+
+func onCluster(addr, queue string, client bool, defs ...durable.Definer) (*durable.Engine, error) {
+	return temporalengine.Open(context.Background(), &temporalengine.Options{Engine: once, HostPort: addr, TaskQueue: queue, ClientOnly: client,
+		Heartbeat: 2 * time.Second, Worker: worker.Options{StickyScheduleToStartTimeout: time.Second, WorkerStopTimeout: time.Second}}, defs...)
+}
+
+// store is where runs are kept while engines come and go, and where: a path, an
+// address and a queue.
+type store struct {
+	kind, path, addr, queue string
+	memory                  *durabletest.Survivor
+}
+
+// open opens an engine, as a process that starts; as a client, it executes
+// nothing.
+func (s *store) open(t testing.TB, client bool, defs ...durable.Definer) *durable.Engine {
+	t.Helper()
+	var e *durable.Engine
+	var err error
+	switch s.kind {
+	case "memory":
+		e, err = s.memory.Open(context.Background(), &once, nil, defs...)
+	case "local":
+		e, err = onFile(s.path, client, defs...)
+	default:
+		e, err = onCluster(s.addr, s.queue, client, defs...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// onStores plays a test on a store of each kind, side by side: in memory, in a
+// file, and on a cluster.
+func onStores(t *testing.T, test func(t *testing.T, s *store)) {
+	t.Helper()
+	for _, kind := range []string{"memory", "local", "temporal"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := &store{kind: kind}
+			switch kind {
+			case "memory":
+				s.memory = durabletest.NewSurvivor()
+			case "local":
+				s.path = filepath.Join(t.TempDir(), "runs.db")
+			case "temporal":
+				if err := startServer(); err != nil {
+					t.Fatal(err)
+				}
+				s.addr, s.queue = server.Addr(), "q-"+rand.Text()
+			}
+			test(t, s)
+		})
+	}
 }
 
 // patience is how long a test waits for what must happen.

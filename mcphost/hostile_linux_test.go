@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,6 +24,9 @@ import (
 
 // markVar marks the processes of one test, also those that a server starts.
 const markVar = "MCPHOST_TEST_MARK"
+
+// storeVar says where a program that is a host keeps its runs.
+const storeVar = "MCPHOST_TEST_STORE"
 
 func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
@@ -248,40 +252,96 @@ func TestRepeatable(t *testing.T) {
 	_ = closes(t, h, mark, closeBudget)
 }
 
-// beHost is a program with servers of the worst kind, which waits for its end.
-func beHost() {
-	mark := os.Getenv(markVar)
+// worst are the servers of a program that is killed. The last one has a tool
+// that does not come back, unless it is given a deadline.
+var worst = []string{"plain", "deaf", "family", "runaway", "slow"}
+
+// hangs is a workflow that lists the tools of the worst servers, and calls the
+// one that does not come back.
+var hangs = durable.NewWorkflow("hangs", func(ctx context.Context, _ struct{}) (string, error) {
+	l, err := mcphost.ListTools(ctx)
+	if err != nil {
+		return "", err
+	}
+	res, err := mcphost.CallTool(ctx, "slow", "wait", nil, nil)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d tools, %s", len(l.Tools), res.Text()), nil
+}, nil)
+
+func worstHost(mark string, idle time.Duration) *mcphost.Host {
 	servers := map[string]mcphost.Server{}
-	for _, kind := range []string{"plain", "deaf", "family", "runaway"} {
-		servers[kind] = child(kind, markVar, mark)
+	for _, kind := range worst {
+		s := child(kind, markVar, mark)
+		s.Timeouts.Idle = idle
+		servers[kind] = s
 	}
-	h := mcphost.New(&mcphost.Options{Servers: servers, Logger: slog.New(slog.DiscardHandler)})
-	eng, err := durable.NewMemory(context.Background(), nil, h, durable.NewWorkflow("test", func(ctx context.Context, _ struct{}) (int, error) {
-		l, err := mcphost.ListTools(ctx)
-		return len(l.Tools), err
-	}, nil))
-	if err != nil {
-		panic(err)
+	return mcphost.New(&mcphost.Options{Servers: servers, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// beHost is a program with servers of the worst kind, which says when the call
+// that does not come back is under way, and waits for its end.
+func beHost() {
+	must := func(err error) {
+		if err != nil {
+			panic(err)
+		}
 	}
-	run, err := eng.Start(context.Background(), "test", nil, nil)
-	if err != nil {
-		panic(err)
+	ctx := context.Background()
+	h := worstHost(os.Getenv(markVar), time.Hour)
+	var eng *durable.Engine
+	var err error
+	switch kind, where, _ := strings.Cut(os.Getenv(storeVar), " "); kind {
+	case "local":
+		eng, err = onFile(where, false, h, hangs)
+	case "temporal":
+		addr, queue, _ := strings.Cut(where, " ")
+		eng, err = onCluster(addr, queue, false, h, hangs)
+	default:
+		eng, err = durable.NewMemory(ctx, &once, h, hangs)
 	}
-	n, err := run.Result(context.Background())
-	if err != nil {
-		panic(err)
+	must(err)
+	run, err := hangs.Start(ctx, eng, struct{}{}, &durable.StartOptions{ID: "it"})
+	must(err)
+	tick := time.NewTicker(10 * time.Millisecond)
+	for range tick.C {
+		d, err := run.Describe(ctx)
+		must(err)
+		if slices.ContainsFunc(d.Waiting, func(w durable.Wait) bool { return w.Name == "mcp.call_tool" }) {
+			break
+		}
 	}
-	fmt.Printf("%s tools\n", n)
+	fmt.Println("it calls")
 	forever()
 }
 
-// TestKilled kills a program by SIGKILL. Nothing of its servers survives, also
-// when somebody killed the guard before.
+// TestKilled kills a program by SIGKILL in the middle of a call. Nothing of its
+// servers survives, also when somebody killed the guard before; and where the
+// run does, the next program hears that nobody knows what came of the call.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	for name, guarded := range map[string]bool{"guarded": true, "the guard first": false} {
-		t.Run(name, func(t *testing.T) { t.Parallel(); testKilled(t, guarded) })
-	}
+	onStores(t, func(t *testing.T, s *store) {
+		testKilled(t, s, true)
+		if s.kind == "memory" {
+			return
+		}
+		mark := rand.Text()
+		h := worstHost(mark, 2*time.Second)
+		eng := s.open(t, false, h, hangs)
+		got, err := hangs.Result(t.Context(), eng.Run("it", ""))
+		if err != nil || !strings.HasPrefix(got, "6 tools, ") || !strings.Contains(got, "outcome unknown") {
+			t.Errorf("%q, %v", got, err)
+		}
+		if err := eng.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		_ = closes(t, h, mark, closeBudget)
+	})
+	t.Run("the guard first", func(t *testing.T) {
+		t.Parallel()
+		testKilled(t, &store{kind: "memory"}, false)
+	})
 }
 
 // guards are the shells that a process started and that listen.
@@ -305,11 +365,11 @@ func guards(parent int) []int {
 	return found
 }
 
-func testKilled(t *testing.T, guarded bool) {
+func testKilled(t *testing.T, s *store, guarded bool) {
 	mark := rand.Text()
 	cmd := exec.Command(os.Args[0])
 	// The mark must not come to the servers by us, but by their configuration.
-	cmd.Env = append(os.Environ(), serverVar+"=host", markVar+"="+mark)
+	cmd.Env = append(os.Environ(), serverVar+"=host", markVar+"="+mark, storeVar+"="+strings.Join(slices.DeleteFunc([]string{s.kind, s.path, s.addr, s.queue}, func(s string) bool { return s == "" }), " "))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -319,10 +379,10 @@ func testKilled(t *testing.T, guarded bool) {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || line != "4 tools\n" {
+	if err != nil || line != "it calls\n" {
 		t.Errorf("%q, %v", line, err)
 	}
-	if n := len(marked(mark)); n != 7 { // the program, four servers, two grandchildren
+	if n := len(marked(mark)); n != 8 { // the program, five servers, two grandchildren
 		t.Errorf("%d processes: %v", n, marked(mark))
 	}
 	if !guarded {
@@ -343,5 +403,4 @@ func testKilled(t *testing.T, guarded bool) {
 	}
 	_ = cmd.Wait()
 	poll(t, "nothing survives", func() bool { return len(marked(mark)) == 0 })
-
 }
