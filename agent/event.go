@@ -45,7 +45,12 @@ type Event struct {
 }
 
 // Events are the milestones of a run's agents.
-var Events = durable.NewStream[*Event]("agent.events")
+var Events = durable.NewStream[*Event](events)
+
+const events = "agent.events"
+
+// milestones are Events as they are written.
+var milestones = durable.NewStream[*milestone](events)
 
 // sinkKey finds who listens, in plain Go.
 type sinkKey struct{}
@@ -65,7 +70,7 @@ func Listen(ctx context.Context, fn func(*Event)) context.Context {
 // tell records a milestone.
 func tell(ctx context.Context, ev *Event) error {
 	if _, in := durable.InfoOf(ctx); in {
-		return Events.Append(ctx, ev)
+		return milestones.Append(ctx, (*milestone)(ev))
 	}
 	if fn := sinkOf(ctx); fn != nil {
 		ev.Time = durable.Now(ctx)

@@ -245,8 +245,9 @@ func (t *talk) think(ctx context.Context, last bool) (*llm.Response, error) {
 		if err := t.tell(ctx, &Event{Kind: EventTurn}); err != nil {
 			return nil, err
 		}
-		res, err := t.p.step.Do(ctx, in)
+		out, err := t.p.step.Do(ctx, in)
 		if err == nil {
+			res := (*llm.Response)(&out)
 			t.res.Usage = t.res.Usage.Add(res.Usage)
 			if len(res.Message.Parts) > 0 {
 				if err := t.log.add(ctx, res.Message); err != nil {

@@ -77,8 +77,12 @@ func (m *ModelSet) make() {
 			continue
 		}
 		b := &provider{p: p}
-		b.step = durable.NewStep("llm."+name+".call", func(ctx context.Context, in callIn) (*llm.Response, error) {
-			return set.call(ctx, p, in)
+		b.step = durable.NewStep("llm."+name+".call", func(ctx context.Context, in callIn) (said, error) {
+			res, err := set.call(ctx, p, in)
+			if err != nil {
+				return said{}, err
+			}
+			return said(*res), nil
 		}, &durable.StepOptions{
 			Title:   "Call a model of " + name,
 			Timeout: callTimeout,
@@ -112,7 +116,7 @@ type models struct {
 
 type provider struct {
 	p    llm.Provider
-	step *durable.Step[callIn, *llm.Response]
+	step *durable.Step[callIn, said]
 }
 
 // ErrNoModel is an agent whose model is not among those that the program
@@ -218,6 +222,9 @@ func (m *models) call(ctx context.Context, p llm.Provider, in callIn) (*llm.Resp
 	var refused *llm.Error
 	if errors.As(err, &refused) && refused.Class == llm.Auth && m.set.Renew != nil && m.set.Renew(p, began) {
 		res, err = m.ask(ctx, p, f, ms, in)
+	}
+	if err == nil && res == nil {
+		err = &llm.Error{Provider: p.Provider(), Model: in.Model, Class: llm.Malformed, Message: "there was neither an answer nor an error"}
 	}
 	if err != nil {
 		return nil, instruct(ctx, err)

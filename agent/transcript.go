@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 	"github.com/mcpagent/mcpagent/llm"
 )
 
@@ -37,12 +38,12 @@ type link struct {
 }
 
 func (t *transcript) add(ctx context.Context, ms ...llm.Message) error {
-	for _, m := range ms {
-		sum, size, err := lend(ctx, m)
+	for i := range ms {
+		sum, size, err := lend(ctx, (*spoken)(&ms[i]))
 		if err != nil {
 			return err
 		}
-		t.messages = append(t.messages, m)
+		t.messages = append(t.messages, ms[i])
 		t.fresh = append(t.fresh, sum)
 		t.size += size
 	}
@@ -74,10 +75,11 @@ func (t *transcript) seal(ctx context.Context) (string, error) {
 
 // lend gives the digest of what is lent, and its size.
 func lend(ctx context.Context, v any) (string, int, error) {
-	b, err := json.Marshal(v)
+	b, err := plainjson.Marshal(v)
 	if err != nil {
 		return "", 0, fmt.Errorf("agent: encode a part of the conversation: %w", err)
 	}
+	b = plainjson.HTML(b) // digests are of what json.Marshal writes
 	sum, err := durable.LendBlob(ctx, b)
 	if errors.Is(err, durable.ErrNoEngine) {
 		err = errOutside

@@ -46,11 +46,14 @@ func (p *Parser) take(c byte) bool {
 	return false
 }
 
-// Object reads one, and has field read the value of each member. One without
-// members, one with many, and one with a member twice are for encoding/json.
+// Object reads one, and has field read the value of each member. One with many
+// members, and one with a member twice are for encoding/json.
 func (p *Parser) Object(field func(key []byte) bool) bool {
 	if !p.take('{') {
 		return false
+	}
+	if p.take('}') {
+		return true
 	}
 	var had [16][]byte
 	for n := 0; ; n++ {
