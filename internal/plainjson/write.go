@@ -127,11 +127,21 @@ func (w *Writer) Int(n int64) { w.B = strconv.AppendInt(w.B, n, 10) }
 // Any writes a value that does not write itself.
 func (w *Writer) Any(v any) {
 	b, err := Marshal(v)
-	w.fail(err)
+	w.Fail(err)
 	w.B = append(w.B, b...)
 }
 
-func (w *Writer) fail(err error) {
+// Members writes those of a value that is an object, into one that has some.
+func (w *Writer) Members(v any) {
+	b, err := Marshal(v)
+	w.Fail(err)
+	if len(b) > len("{}") {
+		w.B = append(append(w.B, ','), b[1:len(b)-1]...)
+	}
+}
+
+// Fail takes an error, if it is one.
+func (w *Writer) Fail(err error) {
 	if w.err == nil {
 		w.err = err
 	}
@@ -144,7 +154,7 @@ func (w *Writer) Raw(raw json.RawMessage) {
 		return
 	}
 	buf := bytes.NewBuffer(w.B)
-	w.fail(json.Compact(buf, raw))
+	w.Fail(json.Compact(buf, raw))
 	w.B = buf.Bytes()
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
@@ -29,11 +30,18 @@ var taken = []string{"model", "messages", "stream", "tools", "system"}
 
 // query is a request in the API's form.
 type query struct {
-	Model         string        `json:"model"`
-	MaxTokens     int           `json:"max_tokens"`
-	System        []block       `json:"system,omitempty"`
-	Messages      []message     `json:"messages"`
-	Tools         []tool        `json:"tools,omitempty"`
+	Model     string
+	MaxTokens int
+	System    []block
+	Messages  []message
+	Tools     []tool
+	rest
+
+	answer string // the tool that the model answers by, if there is one
+}
+
+// rest is what is rare, or short.
+type rest struct {
 	ToolChoice    *toolChoice   `json:"tool_choice,omitempty"`
 	StopSequences []string      `json:"stop_sequences,omitempty"`
 	Temperature   *float64      `json:"temperature,omitempty"`
@@ -42,27 +50,109 @@ type query struct {
 	OutputConfig  *outputConfig `json:"output_config,omitempty"`
 	Metadata      *metadata     `json:"metadata,omitempty"`
 	Stream        bool          `json:"stream,omitempty"`
+}
 
-	answer string // the tool that the model answers by, if there is one
+// write writes the request.
+func (q *query) write(w *plainjson.Writer) {
+	w.Text("{")
+	w.Key("model")
+	w.String(q.Model)
+	w.Key("max_tokens")
+	w.Int(int64(q.MaxTokens))
+	if len(q.System) > 0 {
+		w.Key("system")
+		w.Text("[")
+		for i := range q.System {
+			w.Comma()
+			q.System[i].write(w)
+		}
+		w.Text("]")
+	}
+	w.Key("messages")
+	w.Text("[")
+	for _, m := range q.Messages {
+		w.Comma()
+		w.Text(`{"content":[`)
+		for _, c := range m.Content {
+			w.Comma()
+			switch c := c.(type) {
+			case *block:
+				c.write(w)
+			case json.RawMessage:
+				w.Raw(c)
+			}
+		}
+		w.Text("]")
+		w.Field("role", m.Role)
+		w.Text("}")
+	}
+	w.Text("]")
+	if len(q.Tools) > 0 {
+		w.Key("tools")
+		w.Text("[")
+		for i := range q.Tools {
+			t := &q.Tools[i]
+			w.Comma()
+			w.Text(`{"input_schema":`)
+			w.B = append(w.B, t.InputSchema...)
+			w.Field("name", t.Name)
+			w.Field("description", t.Description)
+			t.CacheControl.write(w)
+			w.Text("}")
+		}
+		w.Text("]")
+	}
+	w.Members(&q.rest)
+	w.Text("}")
 }
 
 type message struct {
-	Content []any  `json:"content"` // *block, or JSON that the API sent
-	Role    string `json:"role"`
+	Content []any // *block, or json.RawMessage that the API sent
+	Role    string
 }
 
 type block struct {
-	ID           string          `json:"id,omitempty"`
-	ToolUseID    string          `json:"tool_use_id,omitempty"`
-	Text         string          `json:"text,omitempty"`
-	Input        json.RawMessage `json:"input,omitempty"`
-	Name         string          `json:"name,omitempty"`
-	Title        string          `json:"title,omitempty"`
-	Source       *source         `json:"source,omitempty"`
-	Content      []*block        `json:"content,omitempty"`
-	IsError      bool            `json:"is_error,omitempty"`
-	CacheControl *cacheControl   `json:"cache_control,omitempty"`
-	Type         string          `json:"type"`
+	ID           string
+	ToolUseID    string
+	Text         string
+	Input        json.RawMessage
+	Name         string
+	Title        string
+	Source       *source
+	Content      []*block
+	IsError      bool
+	CacheControl *cacheControl
+	Type         string
+}
+
+func (b *block) write(w *plainjson.Writer) {
+	w.Text("{")
+	w.Field("id", b.ID)
+	w.Field("tool_use_id", b.ToolUseID)
+	w.Field("text", b.Text)
+	if len(b.Input) > 0 {
+		w.Key("input")
+		w.Raw(b.Input)
+	}
+	w.Field("name", b.Name)
+	w.Field("title", b.Title)
+	if b.Source != nil {
+		w.Key("source")
+		w.Any(b.Source)
+	}
+	if len(b.Content) > 0 {
+		w.Key("content")
+		w.Text("[")
+		for _, c := range b.Content {
+			w.Comma()
+			c.write(w)
+		}
+		w.Text("]")
+	}
+	w.Flag("is_error", b.IsError)
+	b.CacheControl.write(w)
+	w.Field("type", b.Type)
+	w.Text("}")
 }
 
 type source struct {
@@ -73,15 +163,27 @@ type source struct {
 }
 
 type cacheControl struct {
-	TTL  string `json:"ttl,omitempty"`
-	Type string `json:"type"`
+	TTL  string
+	Type string
+}
+
+// write writes it as a member; nil is none.
+func (c *cacheControl) write(w *plainjson.Writer) {
+	if c == nil {
+		return
+	}
+	w.Key("cache_control")
+	w.Text("{")
+	w.Field("ttl", c.TTL)
+	w.Field("type", c.Type)
+	w.Text("}")
 }
 
 type tool struct {
-	InputSchema  json.RawMessage `json:"input_schema"`
-	Name         string          `json:"name"`
-	Description  string          `json:"description,omitempty"`
-	CacheControl *cacheControl   `json:"cache_control,omitempty"`
+	InputSchema  json.RawMessage // without spaces
+	Name         string
+	Description  string
+	CacheControl *cacheControl
 }
 
 type toolChoice struct {
@@ -121,8 +223,8 @@ func (m *model) query(r *llm.Request) (*query, error) {
 		return nil, m.Refuse("the request has a Seed, which the API has no place for")
 	}
 	q := &query{
-		Model: m.Model, MaxTokens: cmp.Or(r.MaxTokens, DefaultMaxTokens), StopSequences: r.Stop, Temperature: r.Temperature, TopP: r.TopP,
-		Messages: make([]message, 0, len(r.Messages)),
+		Model: m.Model, MaxTokens: cmp.Or(r.MaxTokens, DefaultMaxTokens), Messages: make([]message, 0, len(r.Messages)),
+		rest: rest{StopSequences: r.Stop, Temperature: r.Temperature, TopP: r.TopP},
 	}
 	if r.System != "" {
 		q.System = []block{{Type: "text", Text: r.System}}
@@ -317,7 +419,7 @@ func (m *model) block(i int, role llm.Role, p llm.Part) (*block, error) {
 		input := p.Call.Args
 		switch {
 		case p.Call.Bad != "":
-			input, _ = wire.Encode(map[string]string{"arguments": wire.Written(p.Call)}) // of strings
+			input, _ = plainjson.Marshal(map[string]string{"arguments": wire.Written(p.Call)}) // of strings
 		case len(input) == 0:
 			input = json.RawMessage("{}")
 		}

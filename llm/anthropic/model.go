@@ -32,7 +32,7 @@ func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error)
 		})
 		return whole, err
 	}
-	body, err := m.Body(q, r.Extra, taken...)
+	body, err := m.Body(r.Extra, q.write, taken...)
 	if err != nil {
 		return nil, err
 	}

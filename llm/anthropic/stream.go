@@ -56,7 +56,7 @@ type event struct {
 // wants no more.
 func (m *model) stream(ctx context.Context, r *llm.Request, q *query, yield func(llm.Delta) bool) error {
 	q.Stream = true
-	body, err := m.Body(q, r.Extra, taken...)
+	body, err := m.Body(r.Extra, q.write, taken...)
 	if err != nil {
 		return err
 	}

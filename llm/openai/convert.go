@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 	"github.com/mcpagent/mcpagent/llm"
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
@@ -21,11 +22,9 @@ var strict = wire.Rules{Known: []string{
 // the answer depends on them.
 var taken = []string{"model", "messages", "stream", "stream_options", "n", "tools", "functions"}
 
-// query is a request in the protocol's form.
+// query is a request in the protocol's form, beside what is written piece by
+// piece: the model, the conversation and the tools.
 type query struct {
-	Model               string         `json:"model"`
-	Messages            []any          `json:"messages"` // message, or one with what an endpoint added
-	Tools               []tool         `json:"tools,omitempty"`
 	ToolChoice          any            `json:"tool_choice,omitempty"`
 	ParallelToolCalls   *bool          `json:"parallel_tool_calls,omitempty"`
 	ResponseFormat      *format        `json:"response_format,omitempty"`
@@ -54,30 +53,10 @@ type format struct {
 	Type string `json:"type"`
 }
 
-// tool is a function, or the choice of one.
-type tool struct {
-	Function function `json:"function"`
-	Type     string   `json:"type"`
-}
-
-type function struct {
-	Name        string          `json:"name"`
-	Description string          `json:"description,omitempty"`
-	Parameters  json.RawMessage `json:"parameters,omitempty"`
-}
-
-type message struct {
-	Content    any    `json:"content,omitempty"`    // string, or []part
-	ToolCalls  []any  `json:"tool_calls,omitempty"` // toolCall, or one with what an endpoint added
-	Role       string `json:"role"`
-	ToolCallID string `json:"tool_call_id,omitempty"`
-}
-
-type toolCall struct {
-	ID       string `json:"id"`
+// choice is that of a function.
+type choice struct {
 	Function struct {
-		Arguments string `json:"arguments"`
-		Name      string `json:"name"`
+		Name string `json:"name"`
 	} `json:"function"`
 	Type string `json:"type"`
 }
@@ -106,7 +85,6 @@ type audio struct {
 
 // body is a request as it is sent.
 func (m *model) body(r *llm.Request, stream bool) ([]byte, error) {
-	s := m.settings
 	if err := m.provider.Ready(); err != nil {
 		return nil, err
 	}
@@ -114,19 +92,8 @@ func (m *model) body(r *llm.Request, stream bool) ([]byte, error) {
 		return nil, err
 	}
 	q := &query{
-		Model: m.Model, Messages: make([]any, 0, len(r.Messages)+1), Temperature: r.Temperature, TopP: r.TopP, Seed: r.Seed, Stop: r.Stop,
-		ReasoningEffort: r.Effort, User: cmp.Or(r.User, s.user),
-	}
-	if r.System != "" {
-		q.Messages = append(q.Messages, message{Role: "system", Content: r.System})
-	}
-	for i, msg := range r.Messages {
-		if err := m.message(q, i, msg); err != nil {
-			return nil, err
-		}
-	}
-	if err := m.tools(q, r); err != nil {
-		return nil, err
+		Temperature: r.Temperature, TopP: r.TopP, Seed: r.Seed, Stop: r.Stop,
+		ReasoningEffort: r.Effort, User: cmp.Or(r.User, m.settings.user), Stream: stream,
 	}
 	if r.Schema != nil {
 		q.ResponseFormat = &format{Type: "json_schema"}
@@ -134,18 +101,50 @@ func (m *model) body(r *llm.Request, stream bool) ([]byte, error) {
 		f.Name = cmp.Or(r.Schema.Name, "answer")
 		f.Schema, f.Strict = m.provider.schemas.Answer(r.Schema.Schema, strict)
 	}
-	if s.Official {
+	if m.settings.Official {
 		q.MaxCompletionTokens = r.MaxTokens
 	} else {
 		q.MaxTokens = r.MaxTokens
 	}
 	if r.Effort == "" && thinks(m.Model) {
-		q.ReasoningEffort = s.effort
+		q.ReasoningEffort = m.settings.effort
 	}
-	if q.Stream = stream; stream {
+	if stream {
 		q.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
-	return m.Body(q, r.Extra, taken...)
+	if len(r.Tools) > 0 {
+		switch r.Choice {
+		case llm.ToolAuto:
+		case llm.ToolNone, llm.ToolRequired:
+			q.ToolChoice = r.Choice
+		default:
+			c := choice{Type: "function"}
+			c.Function.Name = string(r.Choice)
+			q.ToolChoice = c
+		}
+		if r.Serial {
+			q.ParallelToolCalls = new(bool)
+		}
+	}
+	return m.Body(r.Extra, func(w *plainjson.Writer) {
+		w.Text("{")
+		w.Key("model")
+		w.String(m.Model)
+		w.Key("messages")
+		w.Text("[")
+		if r.System != "" {
+			w.Text(`{"content":`)
+			w.String(r.System)
+			w.Text(`,"role":"system"}`)
+		}
+		for i := range r.Messages {
+			w.Fail(m.message(w, i, &r.Messages[i]))
+		}
+		w.Text("]")
+		w.Fail(m.tools(w, r.Tools))
+		w.Members(q)
+		w.Text("}")
+	}, taken...)
 }
 
 // thinks tells whether a model of OpenAI's is one that the effort is for.
@@ -160,59 +159,58 @@ func thinks(name string) bool {
 	return slices.ContainsFunc([]string{"o1", "o3", "o4", "gpt-5", "gpt-6", "gpt-oss"}, func(p string) bool { return strings.HasPrefix(base, p) })
 }
 
-func (m *model) tools(q *query, r *llm.Request) error {
-	if len(r.Tools) == 0 {
+func (m *model) tools(w *plainjson.Writer, tools []llm.Tool) error {
+	if len(tools) == 0 {
 		return nil
 	}
-	q.Tools = make([]tool, len(r.Tools))
-	for i, t := range r.Tools {
+	w.Key("tools")
+	w.Text("[")
+	for i := range tools {
+		t := &tools[i]
 		schema := m.provider.schemas.Tool(t.Schema)
 		if schema.Err != nil {
 			return m.Refuse("the schema of tool %s: %v", t.Name, schema.Err)
 		}
-		q.Tools[i] = tool{function{t.Name, cmp.Or(t.Description, t.Title), schema.Schema}, "function"}
+		w.Comma()
+		w.Text(`{"function":{`)
+		w.Key("name")
+		w.String(t.Name)
+		w.Field("description", cmp.Or(t.Description, t.Title))
+		w.Key("parameters")
+		w.B = append(w.B, schema.Schema...)
+		w.Text(`},"type":"function"}`)
 	}
-	switch r.Choice {
-	case llm.ToolAuto:
-	case llm.ToolNone, llm.ToolRequired:
-		q.ToolChoice = r.Choice
-	default:
-		q.ToolChoice = tool{function{Name: string(r.Choice)}, "function"}
-	}
-	if r.Serial {
-		q.ParallelToolCalls = new(bool)
-	}
+	w.Text("]")
 	return nil
 }
 
 // message adds one message in the protocol's form, which may be several.
-func (m *model) message(q *query, i int, msg llm.Message) error {
+func (m *model) message(w *plainjson.Writer, i int, msg *llm.Message) error {
 	switch msg.Role {
 	case llm.RoleUser:
-		if text, ok := onlyText(msg.Parts); ok {
-			q.Messages = append(q.Messages, message{Role: "user", Content: text})
-			return nil
+		w.Comma()
+		w.Text(`{"content":`)
+		if slices.ContainsFunc(msg.Parts, isMedia) {
+			parts, err := m.content(i, msg.Parts)
+			if err != nil {
+				return err
+			}
+			w.Any(parts)
+		} else {
+			w.String(msg.Text())
 		}
-		parts, err := m.content(i, msg.Parts)
-		q.Messages = append(q.Messages, message{Role: "user", Content: parts})
-		return err
+		w.Text(`,"role":"user"}`)
+		return nil
 	case llm.RoleModel:
-		a, err := m.assistant(i, msg)
-		q.Messages = append(q.Messages, a)
-		return err
+		return m.assistant(w, i, msg)
 	}
 	// Results: one message each, and what is no text after all of them.
 	var media []part
 	for _, p := range msg.Parts {
 		res := p.Result
-		var rest []llm.Part
-		for _, q := range res.Parts {
-			if q.Media != nil {
-				rest = append(rest, q)
-			}
-		}
 		text := res.Text()
-		if len(rest) > 0 {
+		if slices.ContainsFunc(res.Parts, isMedia) {
+			rest := slices.DeleteFunc(slices.Clone(res.Parts), func(p llm.Part) bool { return !isMedia(p) })
 			parts, err := m.content(i, rest)
 			if err != nil {
 				return err
@@ -226,26 +224,25 @@ func (m *model) message(q *query, i int, msg llm.Message) error {
 		if res.Error {
 			text = "Error: " + text
 		}
-		q.Messages = append(q.Messages, message{Role: "tool", Content: text, ToolCallID: wire.CallID(res.ID)})
+		w.Comma()
+		w.Text(`{"content":`)
+		w.String(text)
+		w.Text(`,"role":"tool"`)
+		w.Field("tool_call_id", wire.CallID(res.ID))
+		w.Text("}")
 	}
 	if len(media) > 0 {
-		q.Messages = append(q.Messages, message{Role: "user", Content: media})
+		w.Comma()
+		w.Text(`{"content":`)
+		w.Any(media)
+		w.Text(`,"role":"user"}`)
 	}
 	return nil
 }
 
-func textPart(text string) part { return part{Type: "text", Text: text} }
+func isMedia(p llm.Part) bool { return p.Media != nil }
 
-func onlyText(parts []llm.Part) (string, bool) {
-	var b strings.Builder
-	for _, p := range parts {
-		if p.Media != nil {
-			return "", false
-		}
-		b.WriteString(p.Text)
-	}
-	return b.String(), true
-}
+func textPart(text string) part { return part{Type: "text", Text: text} }
 
 // content is text and media.
 func (m *model) content(i int, parts []llm.Part) ([]part, error) {
@@ -295,60 +292,73 @@ func (m *model) media(i int, d *llm.Media) (out part, err error) {
 	return out, m.Refuse("message %d has %s, which the protocol has no place for: it has images, PDF, WAV, MP3 and text", i, kind)
 }
 
-// assistant is a message of the model: a message, or JSON where an endpoint
-// gets back what it added.
-func (m *model) assistant(i int, msg llm.Message) (any, error) {
-	out := message{Role: "assistant"}
-	var text strings.Builder
+// assistant adds a message of the model, with what an endpoint added to it and
+// gets back.
+func (m *model) assistant(w *plainjson.Writer, i int, msg *llm.Message) error {
+	calls := false
 	var thought []json.RawMessage
 	for _, p := range msg.Parts {
-		switch own := p.Raw != nil && p.Raw.Provider == m.Provider; {
+		calls = calls || p.Call != nil
+		switch {
 		case p.Media != nil:
-			return nil, m.Refuse("message %d has %s of the model, which the protocol has no place for", i, p.Media.Type)
-		case p.Call != nil:
-			c := toolCall{ID: wire.CallID(p.Call.ID), Type: "function"}
-			c.Function.Name, c.Function.Arguments = p.Call.Name, wire.Written(p.Call)
-			if !own {
-				out.ToolCalls = append(out.ToolCalls, c)
+			return m.Refuse("message %d has %s of the model, which the protocol has no place for", i, p.Media.Type)
+		case p.Reasoning != nil && m.own(p):
+			thought = append(thought, p.Raw.Data)
+		}
+	}
+	w.Comma()
+	from := len(w.B)
+	w.Text("{")
+	if text := msg.Text(); text != "" || !calls {
+		w.Key("content")
+		w.String(text)
+	}
+	if calls {
+		w.Key("tool_calls")
+		w.Text("[")
+		for _, p := range msg.Parts {
+			if p.Call == nil {
 				continue
 			}
-			full, err := joined(c, p.Raw.Data)
-			if err != nil {
-				return nil, m.Refuse("message %d: call %s has raw data that are no object", i, p.Call.ID)
+			w.Comma()
+			from := len(w.B)
+			w.Text("{")
+			w.Key("id")
+			w.String(wire.CallID(p.Call.ID))
+			w.Text(`,"function":{"arguments":`)
+			w.String(wire.Written(p.Call))
+			w.Text(`,"name":`)
+			w.String(p.Call.Name)
+			w.Text(`},"type":"function"}`)
+			if m.own(p) && !join(w, from, p.Raw.Data) {
+				return m.Refuse("message %d: call %s has raw data that are no object", i, p.Call.ID)
 			}
-			out.ToolCalls = append(out.ToolCalls, full)
-		case p.Reasoning != nil:
-			if own {
-				thought = append(thought, p.Raw.Data)
-			}
-		default:
-			text.WriteString(p.Text)
 		}
+		w.Text("]")
 	}
-	if text.Len() > 0 || len(out.ToolCalls) == 0 {
-		out.Content = text.String()
-	}
+	w.Text(`,"role":"assistant"}`)
 	// Some endpoints demand what the model thought before its calls; some
 	// refuse what it thought before an answer.
-	if len(thought) == 0 || len(out.ToolCalls) == 0 {
-		return out, nil
+	if calls && !join(w, from, thought...) {
+		return m.Refuse("message %d has raw reasoning that is no object", i)
 	}
-	full, err := joined(out, thought...)
-	if err != nil {
-		return nil, m.Refuse("message %d has raw reasoning that is no object", i)
-	}
-	return full, nil
+	return nil
 }
 
-// joined is a value with the members of objects.
-func joined(v any, more ...json.RawMessage) (json.RawMessage, error) {
-	b, err := wire.Encode(v)
+// own reports whether a part has the endpoint's own form beside it.
+func (m *model) own(p llm.Part) bool { return p.Raw != nil && p.Raw.Provider == m.Provider }
+
+// join gives the object that was written last the members of others; false:
+// one is no object.
+func join(w *plainjson.Writer, from int, more ...json.RawMessage) bool {
 	for _, o := range more {
-		if err == nil {
-			b, err = wire.Joined(b, o)
+		b, err := wire.Joined(w.B[from:], o)
+		if err != nil {
+			return false
 		}
+		w.B = append(w.B[:from], b...)
 	}
-	return b, err
+	return true
 }
 
 // completion is a whole answer, or a piece of one.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 	"github.com/mcpagent/mcpagent/llm"
 )
 
@@ -50,14 +51,17 @@ func (c Caller) Validate(r *llm.Request) error {
 	return err
 }
 
-// Body is a request as it is sent: with the members of Request.Extra, which may
-// not be those that reading the answer depends on.
-func (c Caller) Body(query any, extra json.RawMessage, taken ...string) ([]byte, error) {
-	b, err := Encode(query)
-	if err != nil {
+// Body is a request as it is sent, which query writes: with the members of
+// Request.Extra, which may not be those that reading the answer depends on.
+func (c Caller) Body(extra json.RawMessage, query func(w *plainjson.Writer), taken ...string) ([]byte, error) {
+	b, err := plainjson.Marshal(writes(query))
+	var refused *llm.Error
+	switch {
+	case errors.As(err, &refused):
+		return nil, err
+	case err != nil:
 		return nil, c.Refuse("it can't be written as JSON: %v", err)
-	}
-	if len(extra) == 0 {
+	case len(extra) == 0:
 		return b, nil
 	}
 	fields, err := parse(extra)
@@ -71,6 +75,12 @@ func (c Caller) Body(query any, extra json.RawMessage, taken ...string) ([]byte,
 	}
 	return Joined(b, extra)
 }
+
+// writes is a value by what it writes.
+type writes func(w *plainjson.Writer)
+
+// WriteJSON implements [plainjson.Value].
+func (f writes) WriteJSON(w *plainjson.Writer) { f(w) }
 
 // failure makes the error of a call that failed. ctx is that of the request,
 // raw what the provider answered, if it did, and told an error within the

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 )
 
 // An object is JSON whose keys keep their order: models answer in the order of
@@ -354,10 +356,12 @@ func Compact(b json.RawMessage) json.RawMessage {
 // request. It is safe for concurrent use.
 type Cache struct {
 	mu   sync.Mutex
-	made map[string]Made
+	made map[cacheKey]Made
 }
 
-// Made is what came of a schema.
+type cacheKey struct{ kind, schema string }
+
+// Made is what came of a schema. It has no spaces.
 type Made struct {
 	Schema json.RawMessage
 	Strict bool
@@ -367,15 +371,15 @@ type Made struct {
 // Of gives what f makes of a schema. The kind tells apart what is made of one
 // schema in two ways.
 func (c *Cache) Of(kind string, schema json.RawMessage, f func(json.RawMessage) Made) Made {
-	key := kind + string(schema)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m, ok := c.made[key]
+	m, ok := c.made[cacheKey{kind, string(schema)}] // without a copy
 	if !ok {
 		if m = f(schema); c.made == nil || len(c.made) >= 1000 {
-			c.made = map[string]Made{}
+			c.made = map[cacheKey]Made{}
 		}
-		c.made[key] = m
+		m.Schema = Compact(m.Schema)
+		c.made[cacheKey{kind, string(schema)}] = m
 	}
 	return m
 }
@@ -407,7 +411,7 @@ func With(b json.RawMessage, changed map[string]any) json.RawMessage {
 		return b
 	}
 	for _, key := range slices.Sorted(maps.Keys(changed)) {
-		if value, err := Encode(changed[key]); err == nil {
+		if value, err := plainjson.Marshal(changed[key]); err == nil {
 			o = o.set(key, value)
 		}
 	}
@@ -466,13 +470,4 @@ func Joined(b, more json.RawMessage) (json.RawMessage, error) {
 		o = o.set(f.key, f.value)
 	}
 	return o.json(), err
-}
-
-// Encode writes JSON as models read it: < is <.
-func Encode(v any) (json.RawMessage, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
