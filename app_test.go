@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,22 @@ type firstLine struct {
 	line string
 }
 
+// withAttrs is it with what was said before.
+type withAttrs struct {
+	*firstLine
+	attrs []slog.Attr
+}
+
+func (h withAttrs) Handle(ctx context.Context, r slog.Record) error {
+	r = r.Clone()
+	r.AddAttrs(h.attrs...)
+	return h.firstLine.Handle(ctx, r)
+}
+
+func (h withAttrs) WithAttrs(more []slog.Attr) slog.Handler {
+	return withAttrs{h.firstLine, append(slices.Clip(h.attrs), more...)}
+}
+
 func (h *firstLine) Handle(_ context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelWarn {
 		h.once.Do(func() {
@@ -131,30 +148,84 @@ func (h *firstLine) Handle(_ context.Context, r slog.Record) error {
 }
 
 func (h *firstLine) Enabled(context.Context, slog.Level) bool { return true }
-func (h *firstLine) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *firstLine) WithAttrs(a []slog.Attr) slog.Handler     { return withAttrs{h, a} }
 func (h *firstLine) WithGroup(string) slog.Handler            { return h }
 
-// TestWhoWaitsForARunHearsOfItsTrouble: a model's server that is not there, say.
-func TestWhoWaitsForARunHearsOfItsTrouble(t *testing.T) {
+// TestTroubleIsLogged: a model's server that is not there, say, of a run that
+// somebody waits for, and of one that was only started.
+func TestTroubleIsLogged(t *testing.T) {
+	t.Parallel()
+	for way, start := range map[string]func(ctx context.Context, app *mcpagent.App) error{
+		"Run": func(ctx context.Context, app *mcpagent.App) error {
+			_, err := app.Run(ctx, teller, "What time is it in Rome?")
+			return err
+		},
+		"Start": func(ctx context.Context, app *mcpagent.App) error {
+			run, err := app.Start(ctx, teller, nil, "What time is it in Rome?")
+			if err != nil {
+				return nil
+			}
+			<-ctx.Done()
+			return errors.Join(ctx.Err(), run.Cancel(context.Background(), "the test is over"))
+		},
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			log := &firstLine{got: make(chan struct{})}
+			unreachable := llmtest.Fail(llm.Network, 0)
+			unreachable.Error.Message = "connection refused"
+			app, err := mcpagent.Open(t.Context(), &mcpagent.Options{
+				File: os.DevNull, Models: agent.Models{llmtest.New(unreachable)}, Logger: slog.New(log),
+			}, teller)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() {
+				select {
+				case <-log.got:
+				case <-time.After(time.Minute):
+				}
+				cancel()
+			}()
+			if err := start(ctx, app); err == nil {
+				t.Error("it has an answer")
+			}
+			if err := app.Close(); err != nil {
+				t.Error(err)
+			}
+			for _, want := range []string{"a model call failed", "llm.script.call", "attempt=1", "connection refused"} {
+				if !strings.Contains(log.line, want) {
+					t.Errorf("it logs %q, which does not tell %q", log.line, want)
+				}
+			}
+		})
+	}
+}
+
+// TestAStepThatIsTriedAgainIsLogged, of a run that somebody waits for.
+func TestAStepThatIsTriedAgainIsLogged(t *testing.T) {
 	t.Parallel()
 	log := &firstLine{got: make(chan struct{})}
-	unreachable := llmtest.Fail(llm.Network, 0)
-	unreachable.Error.Message = "connection refused"
+	a := agent.New("worker", agent.Config{Tools: []*agent.Tool{agent.Func("fetch", "", func(context.Context, struct{}) (string, error) {
+		return "", durable.RetryAfter(time.Hour, errors.New("connection refused"))
+	}, &agent.FuncOptions{ReadOnly: true})}})
 	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{
-		File: os.DevNull, Models: agent.Models{llmtest.New(unreachable)}, Logger: slog.New(log),
-	}, teller)
+		File: os.DevNull, Models: agent.Models{llmtest.New(llmtest.Call("fetch", "{}"))}, Logger: slog.New(log),
+	}, a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-log.got; cancel() }()
-	if _, err := app.Run(ctx, teller, "What time is it in Rome?"); err == nil {
+	if _, err := app.Run(ctx, a, "Go."); err == nil {
 		t.Error("it has an answer")
 	}
 	if err := app.Close(); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"a run tries again", "llm.script.call", "connection refused"} {
+	for _, want := range []string{"a run tries again", "worker.fetch", "connection refused"} {
 		if !strings.Contains(log.line, want) {
 			t.Errorf("it logs %q, which does not tell %q", log.line, want)
 		}
@@ -242,19 +313,38 @@ func TestAMendedKeyIsTaken(t *testing.T) {
 }
 
 // TestAbandonedStreams breaks off 1,000 streams at different events: their runs
-// are cancelled, and nothing is left of them.
+// are cancelled, and nothing is left of them. On a cluster it is 80: each run
+// is some thirty requests to a server that is not ours to measure.
 func TestAbandonedStreams(t *testing.T) {
+	for _, c := range []struct {
+		engine string
+		each   int // of 20 workers
+	}{{"memory", 50}, {"local", 50}, {"temporal", 4}} {
+		t.Run(c.engine, func(t *testing.T) { abandon(t, c.engine, c.each) })
+	}
+}
+
+func abandon(t *testing.T, engine string, each int) {
+	file := filepath.Join(t.TempDir(), "mcp_agent.config.yaml")
+	config := "execution_engine: " + engine + "\n"
+	if engine == "temporal" {
+		config += fmt.Sprintf("temporal: {host: %q, task_queue: streams}\n", temporaltest.New(t, nil).Addr())
+	}
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	before := goleak.IgnoreCurrent()
-	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{File: os.DevNull, Models: agent.Models{llmtest.New(
+	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{File: file, Models: agent.Models{llmtest.New(
 		llmtest.Answer{Text: "Let me see, I have to look that up.", Calls: []llm.ToolCall{{Name: "clock", Args: json.RawMessage(`{"city":"Rome"}`)}}},
-		llmtest.Answer{Text: "It is noon in Rome.", Pace: time.Millisecond})}, Logger: slog.New(slog.DiscardHandler)}, teller)
+		llmtest.Answer{Text: "It is noon in Rome.", Pace: time.Millisecond})}, Logger: slog.New(slog.DiscardHandler), Engine: durable.Options{Watchdog: time.Minute}}, teller)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var broken atomic.Int32
 	var wg sync.WaitGroup
 	for worker := range 20 {
 		wg.Go(func() {
-			for i := range 50 {
+			for i := range each {
 				n := 0
 				for _, err := range app.Stream(t.Context(), teller, "What time is it in Rome?") {
 					if err != nil {
@@ -262,6 +352,7 @@ func TestAbandonedStreams(t *testing.T) {
 						return
 					}
 					if n++; n > (worker+i)%20 {
+						broken.Add(1)
 						break
 					}
 				}
@@ -269,6 +360,21 @@ func TestAbandonedStreams(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	if n := broken.Load(); n < int32(20*each)/2 {
+		t.Errorf("%d of %d streams were broken off", n, 20*each)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		left, err := app.Engine().List(t.Context(), &durable.Filter{States: []durable.State{durable.Running}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left.Runs) == 0 {
+			break
+		}
+		<-tick.C
+	}
 	if err := app.Close(); err != nil {
 		t.Error(err)
 	}

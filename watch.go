@@ -3,6 +3,7 @@ package mcpagent
 import (
 	"context"
 	"iter"
+	"strings"
 	"sync"
 	"time"
 
@@ -184,6 +185,9 @@ func (a *App) remind(ctx context.Context, run *durable.Run) (stop func()) {
 				}
 			}
 			for _, w := range d.Waiting {
+				if !a.client && strings.HasPrefix(w.Name, "llm.") {
+					continue // who calls models says so at once
+				}
 				if f := w.Failure; f != nil && !told[w.Call+" "+f.Message] {
 					told[w.Call+" "+f.Message] = true
 					attrs := []any{"run", run.WorkflowID, "step", w.Name, "attempt", w.Attempt, "error", f.Message}

@@ -281,6 +281,22 @@ func TestABusyProviderIsAskedWhenItSays(t *testing.T) {
 	}, a)
 }
 
+// A model that can't be reached is asked ten times, which takes some minutes.
+func TestAModelThatCantBeReached(t *testing.T) {
+	t.Parallel()
+	a := agent.New("adder", agent.Config{Tools: []*agent.Tool{sum}})
+	away := llmtest.Answer{Always: true, Func: func(context.Context, *llm.Request) (*llm.Response, error) {
+		return nil, &llm.Error{Class: llm.Network, Message: "connection refused"}
+	}}
+	inMemory(t, []llmtest.Answer{away}, func(t *testing.T, w *world) {
+		began := time.Now()
+		_, err := w.run(a, "Add.")
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "connection refused") || len(w.script.Requests()) != 10 || took < 3*time.Minute || took > 5*time.Minute {
+			t.Errorf("%d requests in %v: %v", len(w.script.Requests()), took, err)
+		}
+	}, a)
+}
+
 // heard is what a listener heard, a line each.
 func heard(evs []*agent.Event) string {
 	var out []string

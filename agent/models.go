@@ -299,10 +299,12 @@ func instruct(ctx context.Context, err error) error {
 		return err
 	}
 	out := &durable.Error{Type: e.Type(), Message: e.Error(), Details: details}
-	switch {
-	case !e.Class.Retriable():
+	if !e.Class.Retriable() {
 		return durable.Permanent(out)
-	case e.RetryAfter > 0:
+	}
+	// A run may go on trying for minutes, and whoever started it sees nothing.
+	durable.Logger(ctx).Warn("a model call failed", "error", out.Message)
+	if e.RetryAfter > 0 {
 		return durable.RetryAfter(e.RetryAfter, out)
 	}
 	return out
