@@ -2,10 +2,12 @@ package mcpagent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/mcpagent/mcpagent/agent"
@@ -229,12 +231,16 @@ func (a *App) Stream(ctx context.Context, r agent.Runner, content ...any) iter.S
 	return func(yield func(*agent.Event, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		run, err := a.Start(ctx, r, nil, content...)
+		name := r.Card().Name
+		id := name + "-" + strings.ToLower(rand.Text())
+		to, leave := a.watch.add(id)
+		defer leave()
+		run, err := a.Start(ctx, r, &durable.StartOptions{ID: id}, content...)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for ev, err := range a.watch.follow(ctx, run) {
+		for ev, err := range to.follow(ctx, run) {
 			if !yield(ev, err) {
 				cancel()
 				_, _ = a.await(ctx, run) // cancels it
@@ -249,7 +255,7 @@ func (a *App) Stream(ctx context.Context, r agent.Runner, content ...any) iter.S
 			yield(nil, err)
 			return
 		}
-		yield(&agent.Event{Kind: agent.EventDone, Agent: r.Card().Name, Time: time.Now(), Result: res}, nil)
+		yield(&agent.Event{Kind: agent.EventDone, Agent: name, Time: time.Now(), Result: res}, nil)
 	}
 }
 

@@ -113,6 +113,32 @@ func TestAStreamIsInOrder(t *testing.T) {
 	}
 }
 
+// What a model said before its stream was listened to was lost, on a machine
+// that had more to do.
+func TestAStreamMissesNothing(t *testing.T) {
+	t.Parallel()
+	app := open(t, "memory", script(), teller)
+	var wg sync.WaitGroup
+	for range 500 {
+		wg.Go(func() {
+			said := ""
+			for ev, err := range app.Stream(t.Context(), teller, "What time is it in Rome?") {
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if ev.Kind == agent.EventDelta {
+					said += ev.Text
+				}
+			}
+			if said != "It is noon in Rome." {
+				t.Errorf("it said %q", said)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // firstLine is closed when something is logged, which is then there.
 type firstLine struct {
 	got  chan struct{}

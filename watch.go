@@ -14,7 +14,7 @@ import (
 // watchers are those who follow runs of this process.
 type watchers struct {
 	mu sync.Mutex
-	by map[string]map[*watcher]bool // run id
+	by map[string]map[*watcher]bool // workflow id
 }
 
 // watcher holds what a model said until somebody takes it.
@@ -25,10 +25,10 @@ type watcher struct {
 }
 
 // tell hands a delta to those who follow the run. It never waits for them.
-func (w *watchers) tell(_, runID string, ev *agent.Event) {
+func (w *watchers) tell(id, _ string, ev *agent.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for to := range w.by[runID] {
+	for to := range w.by[id] {
 		to.mu.Lock()
 		to.said = append(to.said, ev)
 		to.mu.Unlock()
@@ -39,22 +39,24 @@ func (w *watchers) tell(_, runID string, ev *agent.Event) {
 	}
 }
 
-func (w *watchers) add(runID string) (*watcher, func()) {
+// add begins to follow the run that will have an id: what it says first would be
+// missed once it has begun.
+func (w *watchers) add(id string) (*watcher, func()) {
 	to := &watcher{ready: make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.by == nil {
 		w.by = map[string]map[*watcher]bool{}
 	}
-	if w.by[runID] == nil {
-		w.by[runID] = map[*watcher]bool{}
+	if w.by[id] == nil {
+		w.by[id] = map[*watcher]bool{}
 	}
-	w.by[runID][to] = true
+	w.by[id][to] = true
 	return to, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if delete(w.by[runID], to); len(w.by[runID]) == 0 {
-			delete(w.by, runID)
+		if delete(w.by[id], to); len(w.by[id]) == 0 {
+			delete(w.by, id)
 		}
 	}
 }
@@ -75,17 +77,16 @@ type turnOf struct {
 
 // follow gives the events of a run until it ends: the recorded ones in their
 // order, and what is said in a turn between the turn's beginning and its answer.
-func (w *watchers) follow(ctx context.Context, run *durable.Run) iter.Seq2[*agent.Event, error] {
+func (to *watcher) follow(ctx context.Context, run *durable.Run) iter.Seq2[*agent.Event, error] {
 	return func(yield func(*agent.Event, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		to, leave := w.add(run.RunID)
 		type recorded struct {
 			ev  *agent.Event
 			err error
 		}
 		marks := make(chan recorded)
 		var reading sync.WaitGroup
-		defer func() { leave(); cancel(); reading.Wait() }()
+		defer func() { cancel(); reading.Wait() }()
 		reading.Go(func() {
 			defer close(marks)
 			for e, err := range agent.Events.Read(ctx, run, 0) {
