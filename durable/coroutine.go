@@ -90,17 +90,13 @@ func (c *coroutine) unlock() {
 	if !threadLocked() {
 		return
 	}
-	for threadLocked() {
-		runtime.UnlockOSThread()
-	}
+	UnlockThread()
 	c.run.broke("panic", "the workflow's code called runtime.LockOSThread and did not undo it before it blocked or ended: do such work in a step")
 }
 
 // resume gives the baton to c and waits until it comes back.
 func (r *run) resume(c *coroutine) {
-	for threadLocked() {
-		runtime.UnlockOSThread() // a handler, an observer or a codec did that
-	}
+	UnlockThread() // a handler, an observer or a codec may have locked it
 	r.cur = c
 	c.parked = false
 	if c.next == nil {

@@ -119,7 +119,10 @@ type StartMeta struct {
 
 // Host is what the runs on a cluster have in common in one process. For the
 // engines of this module.
-type Host struct{ proto executor }
+type Host struct {
+	proto executor
+	usual *resolved
+}
 
 // NewHost checks the options and resolves the policies, as opening any engine
 // does.
@@ -141,6 +144,11 @@ func NewHost(defs *Definitions, o *Options) (*Host, error) {
 	if err := ex.resolveAll(); err != nil {
 		return nil, err
 	}
+	spec, err := (&Options{}).resolveStep("", &StepOptions{})
+	if err != nil {
+		return nil, err
+	}
+	h.usual = &resolved{spec, jsonOf(spec)}
 	return h, nil
 }
 

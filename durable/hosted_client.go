@@ -2,6 +2,7 @@ package durable
 
 import (
 	"encoding/json"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -158,3 +159,11 @@ func AtMostOnce(options json.RawMessage) bool {
 
 // StuckStacks are the stacks of workflow code that does not block in durable.
 func StuckStacks() string { return stuckStacks() }
+
+// UnlockThread undoes what code may have done that is not to be trusted: it
+// lets the goroutine go on on any thread. For the engines of this module.
+func UnlockThread() {
+	for threadLocked() {
+		runtime.UnlockOSThread()
+	}
+}

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -56,12 +57,7 @@ func (h *Host) RunStep(ctx context.Context, s *HostedStep) Verdict {
 	if def == nil || def.fn == nil {
 		return Verdict{Failure: failed(ErrNotDefined, "step %q: this worker does not define it: deploy one that does", s.Step)}
 	}
-	spec := &stepSpec{}
-	if len(s.Options) > 0 {
-		_ = json.Unmarshal(s.Options, spec)
-	} else {
-		*spec = *h.proto.policies[def.owner].spec
-	}
+	spec := h.terms(s.Options, h.proto.policies[def.owner])
 	ex := &executor{defs: h.proto.defs, opts: h.proto.opts, log: h.proto.log, tracer: h.proto.tracer, content: h.proto.content, limit: h.proto.limit, remedy: h.proto.remedy, st: &stepStore{info: &s.StepInfo, blobs: s.Blobs}, remote: true}
 	ex.reader = &reader{st: ex.st, defs: ex.defs, codec: ex.opts.Codec}
 	in, err := ex.unseal(s.Input)
@@ -105,6 +101,24 @@ func (h *Host) RunStep(ctx context.Context, s *HostedStep) Verdict {
 	v := ex.verdictOf(s, spec, o.out, o.err, s.Cancelled())
 	over(v.Failure)
 	return v
+}
+
+// UsualTerms are the options of a call of a step that declares none, where no
+// policy says otherwise.
+func (h *Host) UsualTerms() json.RawMessage { return h.usual.json }
+
+// terms are the options that a call was made with; own are the step's, for a
+// call that has none.
+func (h *Host) terms(options json.RawMessage, own *resolved) *stepSpec {
+	switch {
+	case len(options) == 0, bytes.Equal(options, own.json):
+		return own.spec
+	case bytes.Equal(options, h.usual.json):
+		return h.usual.spec
+	}
+	spec := &stepSpec{}
+	_ = json.Unmarshal(options, spec)
+	return spec
 }
 
 func (ex *executor) verdictOf(s *HostedStep, spec *stepSpec, out json.RawMessage, err error, cancelled bool) Verdict {

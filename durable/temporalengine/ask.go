@@ -126,29 +126,48 @@ func mine(d *described, a durable.Actor) bool {
 }
 
 // askAwake asks a run that is at work and answers at once; nil if it is
-// anything else.
+// anything else, and where it refuses: [shared.ask] knows why.
 func (h *shared) askAwake(ctx context.Context, req *durable.Request) *durable.Reply {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	rep, err := h.queryRun(ctx, req.Ref, req, enumspb.QUERY_REJECT_CONDITION_NOT_OPEN)
+	rep, err := h.queryByName(ctx, req.Ref, req, enumspb.QUERY_REJECT_CONDITION_NOT_OPEN)
 	if err != nil {
 		return nil
 	}
 	return rep
 }
 
-// queryRun sends an operation to a run as a query. The reply is nil where the
-// run is in a state that is not wanted.
-func (h *shared) queryRun(ctx context.Context, ref durable.Ref, req *durable.Request, unwanted enumspb.QueryRejectCondition) (*durable.Reply, error) {
-	p, err := h.request(req)
+// queryByName asks a run one of its workflow's own queries, as anybody's
+// client does. The reply is nil where the run is in an unwanted state.
+func (h *shared) queryByName(ctx context.Context, ref durable.Ref, req *durable.Request, unwanted enumspb.QueryRejectCondition) (*durable.Reply, error) {
+	in, err := h.sealed(req.Payload)
+	if err == nil {
+		err = h.tooLarge("the value of", string(req.Op), ref, in.Payload())
+	}
 	if err != nil {
 		return nil, err
 	}
 	out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
 		Namespace: h.space, Execution: execution(ref), QueryRejectCondition: unwanted,
-		Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(p)},
+		Query: &querypb.WorkflowQuery{QueryType: req.Name, QueryArgs: payloads(in.Payload())},
 	})
 	if err != nil || out.GetQueryRejected() != nil {
+		return nil, err
+	}
+	plain, err := h.plain(first(out.GetQueryResult()))
+	return &durable.Reply{Ref: ref, Payload: plain}, err
+}
+
+// queryRun sends an operation to a run as a query.
+func (h *shared) queryRun(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
+	p, err := h.request(req)
+	if err != nil {
+		return nil, err
+	}
+	out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
+		Namespace: h.space, Execution: execution(ref), Query: &querypb.WorkflowQuery{QueryType: doName, QueryArgs: payloads(p)},
+	})
+	if err != nil {
 		return nil, err
 	}
 	rep := &durable.Reply{}
@@ -211,7 +230,7 @@ func (h *shared) askWorker(ctx context.Context, info *described, req *durable.Re
 	ctx, cancel := context.WithTimeout(ctx, workerPatience)
 	defer cancel()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		rep, err := h.queryRun(ctx, ref, req, enumspb.QUERY_REJECT_CONDITION_NONE)
+		rep, err := h.queryRun(ctx, ref, req)
 		if err == nil {
 			return rep, nil
 		}
@@ -251,18 +270,7 @@ func (h *shared) foreign(ctx context.Context, info *described, req *durable.Requ
 	if req.Op != durable.OpQuery {
 		return durable.Refuse(durable.ErrUnsupported, ref, "%s: run %v is of the plain workflow %q, not one of this engine's: it can be described, signalled, queried, updated, cancelled, terminated and waited for", req.Op, ref, workflowOf(info)), nil
 	}
-	in, err := h.sealed(req.Payload)
-	if err != nil {
-		return nil, err
-	}
-	out, err := h.client.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
-		Namespace: h.space, Execution: execution(ref), Query: &querypb.WorkflowQuery{QueryType: req.Name, QueryArgs: payloads(in.Payload())},
-	})
-	if err != nil {
-		return nil, err
-	}
-	plain, err := h.plain(first(out.GetQueryResult()))
-	return &durable.Reply{Ref: ref, Payload: plain}, err
+	return h.queryByName(ctx, ref, req, enumspb.QUERY_REJECT_CONDITION_NONE)
 }
 
 // heeds refuses what only our code understands, where the run's is a plain

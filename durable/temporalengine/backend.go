@@ -604,7 +604,7 @@ func (h *shared) settle(ctx context.Context, req *durable.Request) (*durable.Rep
 
 func (h *shared) query(ctx context.Context, req *durable.Request) (*durable.Reply, error) {
 	if name, ok := h.known(req); ok && h.host.Accepts(name, durable.KindQuery, req.Name, req.Ref) == nil {
-		if rep := h.askAwake(ctx, req); rep != nil && (rep.Err == nil || rep.Err.Code != codeTooLarge) {
+		if rep := h.askAwake(ctx, req); rep != nil {
 			return rep, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package temporalengine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,9 @@ func (d *drive) Stop(id string) {
 func (d *drive) Launch(hc *durable.HostedCall) {
 	c := &call{HostedCall: hc}
 	c.ctx, c.cancel = workflow.WithCancel(d.ctx)
+	if d.byID == nil {
+		d.byID = map[string]*call{}
+	}
 	switch hc.Kind {
 	case "timer":
 		d.alarm(c)
@@ -191,7 +195,13 @@ func (d *drive) sendStep(c *call) {
 	if i, ok := d.h.defs.Info(durable.KindStep, c.Name); ok {
 		o.Summary = i.Title
 	}
-	meta := stepMeta{Key: c.Key, Options: c.Options, Workflow: row.Name, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Called: c.At, Done: c.done}
+	meta := stepMeta{Key: c.Key, Owner: row.Owner, Trace: d.run.Trace(), Headers: c.Headers, Done: c.done}
+	if !bytes.Equal(c.Options, d.h.host.UsualTerms()) {
+		meta.Options = c.Options
+	}
+	if c.sent > 0 || c.At != d.Now() {
+		meta.Called = c.At
+	}
 	if row.Chain != row.RunID {
 		meta.Chain = row.Chain
 	}

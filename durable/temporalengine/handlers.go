@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -14,44 +15,55 @@ import (
 
 // queries sets the handlers of what the workflow may be asked.
 func (d *drive) queries() error {
-	do := func(in converter.RawValue) (converter.RawValue, error) {
+	if err := d.answers(doName, d.operate); err != nil {
+		return err
+	}
+	for _, name := range d.h.host.Queries(d.run.Row().Name) {
+		if err := d.answers(name, func(p *commonpb.Payload) (converter.RawValue, error) { return d.asked(name, p) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answers sets the handler of a query.
+func (d *drive) answers(name string, fn func(*commonpb.Payload) (converter.RawValue, error)) error {
+	return workflow.SetQueryHandler(d.ctx, name, func(in converter.RawValue) (converter.RawValue, error) {
 		if d.h.closed.Load() {
 			return converter.RawValue{}, errors.New(evicted)
 		}
 		d.enter()
 		defer d.leave()
 		d.replayed()
-		req := &durable.Request{}
-		if err := d.h.open(in.Payload(), req); err != nil {
-			return converter.RawValue{}, err
-		}
-		return d.answer(req.Op, req.Name, d.run.Do(req))
+		return fn(in.Payload())
+	})
+}
+
+// operate answers our own query.
+func (d *drive) operate(p *commonpb.Payload) (converter.RawValue, error) {
+	req := &durable.Request{}
+	if err := d.h.open(p, req); err != nil {
+		return converter.RawValue{}, err
 	}
-	if err := workflow.SetQueryHandler(d.ctx, doName, do); err != nil {
-		return err
+	return d.answer(req.Op, req.Name, d.run.Do(req))
+}
+
+// asked answers one of the workflow's.
+func (d *drive) asked(name string, p *commonpb.Payload) (converter.RawValue, error) {
+	none := converter.RawValue{}
+	plain, err := d.h.plain(p)
+	if err != nil {
+		return none, err
 	}
-	for _, name := range d.h.host.Queries(d.run.Row().Name) {
-		if err := workflow.SetQueryHandler(d.ctx, name, func(in converter.RawValue) (converter.RawValue, error) {
-			d.enter()
-			defer d.leave()
-			plain, err := d.h.plain(in.Payload())
-			if err != nil {
-				return converter.RawValue{}, err
-			}
-			rep := d.run.Do(&durable.Request{Op: durable.OpQuery, Name: name, Payload: plain})
-			if rep.Err != nil {
-				return converter.RawValue{}, errors.New(rep.Err.Message)
-			}
-			out, err := d.h.sealed(rep.Payload)
-			if err == nil {
-				err = d.h.tooLarge("the answer of query", name, d.ref, out.Payload())
-			}
-			return out, err
-		}); err != nil {
-			return err
-		}
+	rep := d.run.Do(&durable.Request{Op: durable.OpQuery, Name: name, Payload: plain})
+	if rep.Err != nil {
+		return none, errors.New(rep.Err.Message)
 	}
-	return nil
+	out, err := d.h.sealed(rep.Payload)
+	if err == nil {
+		err = d.h.tooLarge("the answer of query", name, d.ref, out.Payload())
+	}
+	return out, err
 }
 
 // answer is a reply on the wire, or the refusal of one that is too large.
@@ -103,8 +115,7 @@ func (d *drive) updates() error {
 // ask gives the run something that it answers, and waits for that.
 func (d *drive) ask(ctx workflow.Context, a *asked) (*durable.Reply, error) {
 	d.in.items = append(d.in.items, item{asked: a})
-	ctx, _ = workflow.NewDisconnectedContext(ctx) // the run's cancel is the run's affair
-	err := workflow.Await(ctx, func() bool { return a.reply != nil })
+	err := workflow.Await(lasting{ctx}, func() bool { return a.reply != nil })
 	return a.reply, err
 }
 

@@ -5,20 +5,41 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mcpagent/mcpagent/durable"
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
 )
 
 // Of a run in the SDK's cache there is the SDK's goroutine, whose stack stays
-// as large as it ever was: so it does nothing but wait, see aside. And a run
+// as large as it ever was: so it does nothing but wait, see [asides]. And a run
 // that has waited for a while is put away, see [durable.Hosted.PutAway].
 
 // A run is put away when nothing has come for it for idleAfter, and for idleTurn
 // longer for each of its turns. These are replayed when something does come:
-// it takes less than a hundredth of the time that they were away.
+// it takes less than a thousandth of the time that nothing did.
 const (
-	idleAfter = 10 * time.Second
-	idleTurn  = 10 * time.Millisecond
+	idleAfter = time.Second
+	idleTurn  = 100 * time.Millisecond
 )
+
+// lighten takes from the SDK what it keeps of a run's memo, for the run that
+// may continue it: ten times what it says. An interceptor of the user's may
+// want to see it.
+func (d *drive) lighten() {
+	info := workflow.GetInfo(d.ctx)
+	if b, err := proto.Marshal(info.Memo); err == nil && d.in.last() {
+		d.memo, info.Memo = b, nil
+	}
+}
+
+// weigh gives it back, with what the run has changed.
+func (d *drive) weigh() {
+	info, memo := workflow.GetInfo(d.ctx), &commonpb.Memo{}
+	if err := proto.Unmarshal(d.memo, memo); err == nil {
+		proto.Merge(memo, info.Memo)
+		info.Memo = memo
+	}
+}
 
 // idle is whether a drive has something to do.
 type idle struct {
@@ -144,31 +165,4 @@ func (l *idlers) sweep() {
 	if l.timer = nil; l.list.Len() > 0 {
 		l.timer = time.AfterFunc(l.after/10, l.sweep)
 	}
-}
-
-// aside runs fn on a goroutine of its own, while the caller's waits for it.
-// Nothing that fn calls may let the SDK go on with others meanwhile. A panic
-// is the caller's.
-func aside(fn func()) {
-	var died any
-	ended := false
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if !ended {
-				died = recover()
-			}
-		}()
-		fn()
-		ended = true
-	}()
-	<-done
-	if ended {
-		return
-	}
-	if died == nil {
-		died = problem(&durable.Problem{Kind: "panic", Text: "a function that the run's code gave to durable ended its goroutine (runtime.Goexit, or FailNow of a test)"})
-	}
-	panic(died)
 }

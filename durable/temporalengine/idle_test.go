@@ -3,6 +3,7 @@ package temporalengine
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,14 +114,18 @@ func TestMaxAwake(t *testing.T) {
 // TestAside: what ends a function that is run aside ends its caller.
 func TestAside(t *testing.T) {
 	t.Parallel()
-	ended := false
-	aside(func() { ended = true })
-	if !ended {
-		t.Error("it did not run")
+	var a asides
+	defer a.close()
+	for range 3 {
+		ended := false
+		a.run(func() { runtime.LockOSThread(); ended = true })
+		if !ended {
+			t.Error("it did not run")
+		}
 	}
 	died := func(fn func()) (p any) {
 		defer func() { p = recover() }()
-		aside(fn)
+		a.run(fn)
 		return nil
 	}
 	if p := died(func() { panic("now") }); p != "now" {
@@ -128,5 +133,8 @@ func TestAside(t *testing.T) {
 	}
 	if p, ok := died(func() { (&testing.T{}).FailNow() }).(string); !ok || len(p) < len(problemMark) {
 		t.Errorf("the problem is %q", p)
+	}
+	if a.run(func() {}); len(a.free) != 1 {
+		t.Errorf("%d stacks are kept", len(a.free))
 	}
 }

@@ -67,7 +67,8 @@ func (h *shared) result(ctx context.Context, req *durable.Request) (*durable.Rep
 }
 
 // soon is how long the wait for a run goes on that was not looked at before.
-const soon = 200 * time.Millisecond
+// Most runs are over by then: a look takes the run's lock on the server.
+const soon = time.Second
 
 // blockedAfter is how long a wait for a result goes on before it looks whether
 // the run is blocked.

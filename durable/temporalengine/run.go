@@ -28,6 +28,7 @@ type drive struct {
 	run    *durable.Hosted
 	open   []*call // in the order in which they were made
 	byID   map[string]*call
+	memo   []byte // see lighten
 	ref    durable.Ref
 	cancel bool // was handed on
 	begun  bool
@@ -164,10 +165,9 @@ func (h *shared) execute(ctx workflow.Context, input, carry converter.RawValue) 
 func (h *shared) carryOut(ctx workflow.Context, in *inbound, input, carry converter.RawValue) (converter.RawValue, error) {
 	none := converter.RawValue{}
 	info := workflow.GetInfo(ctx)
-	d := &drive{h: h, ref: durable.Ref{WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID}, root: ctx, in: in, byID: map[string]*call{}}
-	d.ctx, _ = workflow.NewDisconnectedContext(ctx)
+	d := &drive{h: h, ref: durable.Ref{WorkflowID: info.WorkflowExecution.ID, RunID: info.OriginalRunID}, root: ctx, ctx: lasting{ctx}, in: in}
 	var err error
-	aside(func() { err = d.begin(input.Payload(), carry.Payload()) })
+	h.asides.run(func() { err = d.begin(input.Payload(), carry.Payload()) })
 	if err != nil {
 		return none, err
 	}
@@ -178,8 +178,19 @@ func (h *shared) carryOut(ctx workflow.Context, in *inbound, input, carry conver
 	return d.loop()
 }
 
+// lasting is a context that is not cancelled with the one that it is made of:
+// the run's cancel is the run's affair.
+type lasting struct{ workflow.Context }
+
+// Done implements [workflow.Context].
+func (lasting) Done() workflow.Channel { return nil }
+
+// Err implements [workflow.Context].
+func (lasting) Err() error { return nil }
+
 // begin makes the run, and sets the handlers of its queries.
 func (d *drive) begin(input, carry *commonpb.Payload) error {
+	d.lighten()
 	if d.Replaying() {
 		d.replay = time.Now()
 	}
@@ -228,11 +239,11 @@ func (h *shared) startOf(input, carry *commonpb.Payload, s *durable.HostedStart)
 func (d *drive) loop() (converter.RawValue, error) {
 	for {
 		d.enter()
-		if aside(d.advance); !d.begun || len(d.fresh) > 0 {
+		if d.h.asides.run(d.advance); !d.begun || len(d.fresh) > 0 {
 			if err := d.listen(); err != nil {
 				return converter.RawValue{}, err
 			}
-			aside(d.settle)
+			d.h.asides.run(d.settle)
 		}
 		if row := d.run.Row(); durable.State(row.State).Done() {
 			if err := d.farewell(row); err != nil {
@@ -460,6 +471,7 @@ func (d *drive) end(row *durable.StoredRun) (converter.RawValue, error) {
 		if no := d.large("continue", "what continues workflow", row.Name, in.Payload(), more.Payload()); no != nil {
 			return none, failureError(durable.FailureOf(no), temporal.ApplicationErrorOptions{NonRetryable: true})
 		}
+		d.weigh()
 		return none, workflow.NewContinueAsNewError(d.ctx, row.Name, in, more)
 	case durable.Cancelled:
 		return none, temporal.NewCanceledError(converter.NewRawValue(plainJSON(brief(row.Failure))))

@@ -26,12 +26,16 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 	h.steps.Add(1)
 	defer h.steps.Add(-1)
 	info := activity.GetInfo(ctx)
-	var meta stepMeta
-	if !metaOf(input.Payload(), &meta) && info.WorkflowType != nil {
-		meta.Workflow = info.WorkflowType.Name // called by somebody else's workflow
+	meta := stepMeta{}
+	if metaOf(input.Payload(), &meta) && meta.Options == nil {
+		meta.Options = h.host.UsualTerms()
 	}
-	if meta.Key == "" {
+	if meta.Key == "" { // called by somebody else's workflow
 		meta.Key = info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID + "/" + info.ActivityID
+	}
+	workflow := ""
+	if info.WorkflowType != nil {
+		workflow = info.WorkflowType.Name
 	}
 	stored, err := h.stored(input.Payload())
 	var away *storageError
@@ -47,21 +51,12 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 	}
 	ctx, stop := untilAsked(ctx)
 	defer stop()
-	alive, end := context.WithCancel(context.WithoutCancel(ctx))
-	beats := make(chan json.RawMessage, 1)
-	beating := make(chan struct{})
-	go func() {
-		defer close(beating)
-		h.signsOfLife(alive, beats)
-	}()
-	defer func() {
-		end()
-		<-beating
-	}()
+	signs := signsOfLife(ctx, h.beat(), h.alive)
+	defer signs.end()
 	s := &durable.HostedStep{
 		StepInfo: durable.StepInfo{
 			Step: info.ActivityType.Name, Call: callOf(info.ActivityID), Key: meta.Key, Attempt: int(info.Attempt) + meta.Done,
-			WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Workflow: meta.Workflow,
+			WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Workflow: workflow,
 			Owner: meta.Owner, Trace: meta.Trace, Started: time.Now(),
 		},
 		Chain: meta.Chain, Called: called, Options: meta.Options, Input: stored, Headers: meta.Headers,
@@ -76,19 +71,7 @@ func (h *shared) perform(ctx context.Context, input converter.RawValue) (convert
 			}
 		},
 		Blobs: &stepBlobs{h: h, ctx: ctx, info: &info},
-		Beat: func(details json.RawMessage) {
-			for {
-				select {
-				case beats <- details:
-					return
-				default:
-				}
-				select {
-				case <-beats: // the newer one counts
-				default:
-				}
-			}
-		},
+		Beat:  signs.give,
 	}
 	if activity.HasHeartbeatDetails(ctx) {
 		var last converter.RawValue
@@ -149,31 +132,16 @@ func (h *shared) resultOf(s *durable.HostedStep, v durable.Verdict) (converter.R
 	return out, v
 }
 
-// signsOfLife tells the server that the attempt is at work, with what the step
-// says of it, and learns whether it is to be cancelled.
-func (h *shared) signsOfLife(ctx context.Context, beats <-chan json.RawMessage) {
-	t := time.NewTicker(h.beat())
-	defer t.Stop()
-	var last json.RawMessage
-	tell := func() {
-		if last == nil {
-			activity.RecordHeartbeat(ctx)
-			return
-		}
-		if stored, err := h.host.Seal(last); err == nil {
-			if p, err := h.raw(stored, nil); err == nil {
-				activity.RecordHeartbeat(ctx, p)
-			}
-		}
+// alive tells the server that an attempt is at work, with what the step says of
+// it, and learns whether it is to be cancelled.
+func (h *shared) alive(ctx context.Context, details json.RawMessage) {
+	if details == nil {
+		activity.RecordHeartbeat(ctx)
+		return
 	}
-	for {
-		select {
-		case last = <-beats:
-			tell()
-		case <-t.C:
-			tell()
-		case <-ctx.Done():
-			return
+	if stored, err := h.host.Seal(details); err == nil {
+		if p, err := h.raw(stored, nil); err == nil {
+			activity.RecordHeartbeat(ctx, p)
 		}
 	}
 }

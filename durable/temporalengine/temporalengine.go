@@ -45,8 +45,8 @@ type Options struct {
 	// Engine are the settings that all engines share. Retention and MaxEnded
 	// are refused: the namespace has a retention. MaxDeaths has no meaning
 	// here. MaxAwake is of the runs in the SDK's cache ([CacheSize]); a run
-	// that nothing comes for is put away after ten seconds in any case, so 0
-	// is no limit.
+	// that nothing comes for is put away after a second, and a tenth of one
+	// for each of its turns, in any case, so 0 is no limit.
 	Engine durable.Options
 
 	HostPort  string            // empty: 127.0.0.1:7233
@@ -111,6 +111,7 @@ type shared struct {
 
 	untold untold
 	idlers idlers
+	asides asides
 	steps  atomic.Int64 // at work
 
 	mu       sync.Mutex
@@ -346,6 +347,7 @@ func (h *shared) close() {
 		h.closed.Store(true)
 		h.worker.Stop()
 	}
+	h.asides.close()
 	if h.own {
 		h.client.Close()
 	}

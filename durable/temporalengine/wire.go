@@ -49,17 +49,17 @@ type signalMeta struct {
 	Trace string `json:"trace,omitempty"`
 }
 
-// stepMeta is what is said with a step's input.
+// stepMeta is what is said with a step's input, beside what Temporal says of
+// the activity: mostly the key alone.
 type stepMeta struct {
-	Key      string            `json:"key,omitempty"`
-	Options  json.RawMessage   `json:"options,omitempty"`
-	Workflow string            `json:"workflow,omitempty"`
-	Owner    string            `json:"owner,omitempty"`
-	Trace    string            `json:"trace,omitempty"`
-	Chain    string            `json:"chain,omitempty"` // where it is not the run
-	Headers  map[string]string `json:"headers,omitempty"`
-	Called   int64             `json:"called,omitempty"` // microseconds
-	Done     int               `json:"done,omitempty"`   // attempts made before it was scheduled anew
+	Key     string            `json:"key,omitempty"`
+	Options json.RawMessage   `json:"options,omitempty"` // empty: [durable.Host.UsualTerms]
+	Owner   string            `json:"owner,omitempty"`
+	Trace   string            `json:"trace,omitempty"`
+	Chain   string            `json:"chain,omitempty"` // where it is not the run
+	Headers map[string]string `json:"headers,omitempty"`
+	Called  int64             `json:"called,omitempty"` // microseconds; 0: when it was scheduled
+	Done    int               `json:"done,omitempty"`   // attempts made before it was scheduled anew
 }
 
 // resultMeta is what is said with a step's result, where there is anything: how
@@ -68,11 +68,19 @@ type resultMeta struct {
 	Attempt int `json:"attempt"`
 }
 
-// payload makes the wire form of a stored value.
+// payload makes the wire form of a stored value, with what is said beside it,
+// if that is anything.
 func (h *shared) payload(stored []byte, meta any) *commonpb.Payload {
+	var said []byte
+	if meta != nil {
+		said = jsonOf(meta)
+	}
+	if string(said) == "{}" {
+		said = nil
+	}
 	p := &commonpb.Payload{Metadata: map[string][]byte{metaEncoding: []byte(jsonPlain)}, Data: stored}
 	switch {
-	case stored == nil && meta == nil:
+	case stored == nil && said == nil:
 		return &commonpb.Payload{Metadata: map[string][]byte{metaEncoding: []byte(null)}}
 	case stored == nil:
 		p.Data = []byte("null")
@@ -83,8 +91,8 @@ func (h *shared) payload(stored []byte, meta any) *commonpb.Payload {
 	case h.opts.Engine.Codec != nil:
 		p.Metadata[metaEncoding] = []byte(encoded)
 	}
-	if meta != nil {
-		p.Metadata[metaOurs] = jsonOf(meta)
+	if said != nil {
+		p.Metadata[metaOurs] = said
 	}
 	return p
 }
