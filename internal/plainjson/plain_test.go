@@ -117,7 +117,7 @@ func FuzzRead(f *testing.F) {
 	for _, s := range []string{
 		`{"name":"known","text":"a","n":-12,"on":true,"raw":{"a":[1,"}"]},"list":["x","\u00e9"],"other":{"a":1}}`, `{"n":01}`, `{"n":-0}`, `{"n":-}`, `{"n":9223372036854775807}`,
 		`{"n":1,"n":2}`, `{"N":1}`, `{"n":1}x`, ` {"n":1}`, `{"on":tru}`, `{"on":null}`, `{"text":null}`, "{\"text\":\"\xff\"}", `{"raw":tru}`, `{"raw":{]}}`, `{"raw":null}`, `{"raw": 1}`, `{"raw":0 }`,
-		`{"list":[]}`, `{"list":null}`, `{"list":[1]}`, `{}`, `null`, `{"more":1}`, `{"text":"\ud800"}`, `{"text":"a` + "\n" + `"}`, `{"text":"`, `{"raw":"\`, `{"name":"é","other":{`,
+		`{"list":[]}`, `{"list":null}`, `{"list":[1]}`, `{}`, `null`, `{"more":1}`, `{"text":"\ud800"}`, `{"text":"a\n\u00e9\ud83d\ude00\/\"\\"}`, `{"text":"\u12"}`, `{"text":"\x"}`, `{"text":"\`, "{\"text\":\"\\n\xff\"}", `{"text":"a` + "\n" + `"}`, `{"text":"`, `{"raw":"\`, `{"name":"é","other":{`,
 	} {
 		f.Add([]byte(s))
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -79,11 +81,11 @@ func (p *Parser) Object(field func(key []byte) bool) bool {
 	}
 }
 
-// Array reads one, and has element read each. An empty one is for
-// encoding/json.
+// Array reads one, and has element read each. Null has none; an empty one is
+// for encoding/json.
 func (p *Parser) Array(element func() bool) bool {
 	if !p.take('[') {
-		return false
+		return p.Null()
 	}
 	for {
 		if !element() {
@@ -122,14 +124,81 @@ func (p *Parser) plain() ([]byte, bool) {
 	return nil, false
 }
 
-// String reads a string.
+// String reads a string. Null leaves it as it is.
 func (p *Parser) String(to *string) bool {
-	s, ok := p.plain()
-	if ok {
+	if s, ok := p.plain(); ok {
 		*to = string(s)
 		return true
 	}
-	return p.Any(to)
+	if p.i < len(p.b) && p.b[p.i] == '"' {
+		return p.escaped(to)
+	}
+	return p.Null()
+}
+
+// escaped reads a string with escapes. Halves of characters, and what is no
+// UTF-8, are for encoding/json.
+func (p *Parser) escaped(to *string) bool {
+	out := make([]byte, 0, 256)
+	for i := p.i + 1; i < len(p.b); i++ {
+		switch c := p.b[i]; {
+		case c == '"':
+			if !utf8.Valid(out) {
+				return false
+			}
+			*to = string(out)
+			p.i = i + 1
+			return true
+		case c < ' ':
+			return false
+		case c != '\\':
+			out = append(out, c)
+		case i+1 == len(p.b):
+			return false
+		default:
+			i++
+			if p.b[i] == 'u' {
+				if i+5 > len(p.b) {
+					return false
+				}
+				r, err := strconv.ParseUint(string(p.b[i+1:i+5]), 16, 16)
+				if err != nil || utf16.IsSurrogate(rune(r)) {
+					return p.Any(to)
+				}
+				out = utf8.AppendRune(out, rune(r))
+				i += 4
+				continue
+			}
+			k := strings.IndexByte(`"\/bfnrt`, p.b[i])
+			if k < 0 {
+				return false
+			}
+			out = append(out, "\"\\/\b\f\n\r\t"[k])
+		}
+	}
+	return false
+}
+
+// Null moves past null, if it is next.
+func (p *Parser) Null() bool {
+	ok := bytes.HasPrefix(p.b[p.i:], []byte("null"))
+	if ok {
+		p.i += len("null")
+	}
+	return ok
+}
+
+// Foreign moves past the value of a member that nobody knows. One whose name
+// could be a known one in another spelling is for encoding/json, as is JSON
+// that was not looked at before.
+func (p *Parser) Foreign(key []byte) bool {
+	for _, c := range key {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	_, ok := p.Value()
+	return ok
 }
 
 // Word is String for one that is likely among some.

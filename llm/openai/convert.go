@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -361,73 +362,9 @@ func join(w *plainjson.Writer, from int, more ...json.RawMessage) bool {
 	return true
 }
 
-// completion is a whole answer, or a piece of one.
-type completion struct {
-	ID      string `json:"id"`
-	Model   string `json:"model"`
-	Choices []struct {
-		Index        int    `json:"index"`
-		FinishReason string `json:"finish_reason"`
-		Message      spoken `json:"message"`
-		Delta        spoken `json:"delta"`
-	} `json:"choices"`
-	Usage usage           `json:"usage"`
-	Error json.RawMessage `json:"error"` // in a stream
-}
-
-// spoken is what a model says, or the next piece of it.
-type spoken struct {
-	Content          string  `json:"content"`
-	Refusal          string  `json:"refusal"`
-	ReasoningContent string  `json:"reasoning_content"` // endpoints have two names for it
-	Reasoning        string  `json:"reasoning"`
-	ToolCalls        []piece `json:"tool_calls"`
-}
-
-type usage struct {
-	Input   int64 `json:"prompt_tokens"`
-	Output  int64 `json:"completion_tokens"`
-	Details struct {
-		Cached int64 `json:"cached_tokens"`
-	} `json:"prompt_tokens_details"`
-	OutputDetails struct {
-		Reasoning int64 `json:"reasoning_tokens"`
-	} `json:"completion_tokens_details"`
-}
-
-func (u *usage) usage() llm.Usage {
-	return llm.Usage{Input: u.Input, Output: u.Output, CacheRead: u.Details.Cached, Reasoning: u.OutputDetails.Reasoning}
-}
-
-// piece is a call, or a piece of one.
-type piece struct {
-	index          int
-	id, name, args string
-	extra          map[string]json.RawMessage // what the protocol does not have
-}
-
-// UnmarshalJSON implements [json.Unmarshaler]. What is of another type than it
-// should be is left out, except for arguments that are JSON themselves.
-func (p *piece) UnmarshalJSON(b []byte) error {
-	var known struct {
-		Index    int    `json:"index"`
-		ID       string `json:"id"`
-		Function struct {
-			Name      string          `json:"name"`
-			Arguments json.RawMessage `json:"arguments"`
-		} `json:"function"`
-	}
-	_ = json.Unmarshal(b, &known) // as far as it goes
-	*p = piece{index: known.Index, id: known.ID, name: known.Function.Name, extra: wire.Others(b, "index", "id", "function", "type", "custom")}
-	if args := known.Function.Arguments; string(args) != "null" && json.Unmarshal(args, &p.args) != nil {
-		p.args = string(args)
-	}
-	return nil
-}
-
 // response is a whole answer.
 func (m *model) response(r *llm.Request, c *completion, raw []byte) (*llm.Response, error) {
-	if c == nil { // the body was null
+	if string(bytes.TrimSpace(raw)) == "null" {
 		return nil, m.Malformed("the answer is none", "null")
 	}
 	if len(c.Choices) == 0 {

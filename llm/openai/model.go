@@ -23,12 +23,12 @@ func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	var c *completion
+	var c completion
 	raw, err := m.Ask(ctx, body, &c)
 	if err != nil {
 		return nil, err
 	}
-	return m.response(r, c, raw)
+	return m.response(r, &c, raw)
 }
 
 // Stream implements [llm.Model].

@@ -11,12 +11,14 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 	"github.com/mcpagent/mcpagent/llm"
 )
 
@@ -175,6 +177,17 @@ func (c Caller) Ask(ctx context.Context, body []byte, answer any) ([]byte, error
 // decode reads JSON. What is of another type than it should be is left out:
 // endpoints have their own ideas of what nobody here looks at twice.
 func decode(b []byte, v any) error {
+	if r, ok := v.(plainjson.Readable); ok {
+		var plain bytes.Buffer
+		plain.Grow(len(b))
+		if err := json.Compact(&plain, b); err != nil {
+			return err
+		}
+		if p := plainjson.NewParser(plain.Bytes()); r.ReadJSON(p) && p.End() {
+			return nil
+		}
+		reflect.ValueOf(v).Elem().SetZero()
+	}
 	err := json.Unmarshal(b, v)
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) && kind.Field != "" {
