@@ -59,6 +59,9 @@ func (s *session) elicit(ctx context.Context, req *mcp.ElicitRequest) (*mcp.Elic
 // that. Calls of one run may stand for each other, those of several may not:
 // a question must not get to somebody else's person.
 func (s *session) whose(ctx context.Context) (*call, error) {
+	if s.modern {
+		return nil, errors.New("a server of this revision says in its result what it needs, and asks nothing in the middle of a call")
+	}
 	timeout := time.NewTimer(attribution)
 	defer timeout.Stop()
 	var first []*call

@@ -18,9 +18,9 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// call is a tool call under way. It belongs to no step: where the server asks
-// something in the middle of it, the step that began it ends, and a later one
-// goes on with it.
+// call is a tool call under way. Where the server may ask something in the
+// middle of it, it belongs to no step: the step that began it ends then, and a
+// later one goes on with it.
 type call struct {
 	s     *session
 	key   string // effect key
@@ -164,13 +164,14 @@ func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info du
 		c.way.left.Store(true) // a transport that does not say when
 	}
 	c.clocks()
-	s.start(c, func() { c.res, c.err = s.cs.CallTool(c.ctx, p) })
+	s.start(ctx, c, func() { c.res, c.err = s.cs.CallTool(c.ctx, p) })
 	return c, nil
 }
 
-// start begins a call, beside the caller. On a connection that is down it has
-// failed already.
-func (s *session) start(c *call, do func()) {
+// start begins a call, beside the caller; where no server asks in the middle of
+// one, it makes it, until ctx ends. On a connection that is down it has failed
+// already.
+func (s *session) start(ctx context.Context, c *call, do func()) {
 	run := func() {
 		do()
 		c.cause = context.Cause(c.ctx)
@@ -181,21 +182,30 @@ func (s *session) start(c *call, do func()) {
 		close(c.done)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.why != nil {
 		do = func() { c.err = s.why }
 		c.way.left.Store(false)
-		go run()
+		s.mu.Unlock()
+		run()
 		return
 	}
 	s.calls[c] = struct{}{}
 	s.byToken[c.token] = c
-	if s.spare {
+	switch {
+	case s.modern:
+		s.work.Add(1)
+		s.mu.Unlock()
+		defer s.work.Done()
+		defer context.AfterFunc(ctx, func() { c.end(context.Cause(ctx)) })() // the server is told
+		run()
+		return
+	case s.spare:
 		s.spare = false
 		s.next <- run // it does not go before the connection is down, which takes s.mu
-		return
+	default:
+		s.work.Go(func() { s.callers(run) })
 	}
-	s.work.Go(func() { s.callers(run) })
+	s.mu.Unlock()
 }
 
 // callers makes calls, one after the other. The goroutine of a call that has
@@ -237,19 +247,22 @@ func (c *call) follow(ctx context.Context, in *toolset.CallIn) (out toolset.Call
 	for {
 		select {
 		case <-c.done:
-			return c.outcome(ctx, in)
+			if c.err == nil || ctx.Err() == nil {
+				return c.outcome(ctx, in)
+			}
 		case <-c.asked:
 			if needs := c.answer(in.Responses); len(needs) > 0 {
 				return c.park(in, needs), false, nil
 			}
+			continue
 		case <-ctx.Done():
 			c.end(context.Cause(ctx)) // the server is told
 			<-c.done
-			if err = context.Cause(ctx); c.way.left.Load() {
-				err = durable.OutcomeUnknown(err)
-			}
-			return out, false, err
 		}
+		if err = context.Cause(ctx); c.way.left.Load() {
+			err = durable.OutcomeUnknown(err)
+		}
+		return out, false, err
 	}
 }
 
