@@ -22,6 +22,7 @@ import (
 type Tool struct {
 	spec   llm.Tool
 	schema *jsonschema.Resolved // of the arguments
+	shape  *shape               // of them
 	err    error
 	// bind makes the tool that of one agent.
 	bind func(agent string) bound
@@ -93,7 +94,7 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 			if err := toolset.Borrow(ctx, &in.ToolCall, in.Lent); err != nil {
 				return called{}, err
 			}
-			return perform(ctx, &in.ToolCall, t.schema, fn)
+			return perform(ctx, &in.ToolCall, t, fn)
 		}, &opts)
 		return bound{
 			define: step,
@@ -136,6 +137,7 @@ func newTool[In any](name, description string) *Tool {
 	}
 	if t.spec.Schema, t.err = json.Marshal(s); t.err == nil {
 		t.schema, t.err = resolve(t.spec.Schema)
+		t.shape = shapeOf(t.spec.Schema)
 	}
 	return t
 }
@@ -149,8 +151,8 @@ func resolve(schema json.RawMessage) (*jsonschema.Resolved, error) {
 }
 
 // perform runs a function for a model. Runs on a worker.
-func perform[In, Out any](ctx context.Context, c *llm.ToolCall, schema *jsonschema.Resolved, fn func(context.Context, In) (Out, error)) (res called, err error) {
-	in, why := arguments[In](c, schema)
+func perform[In, Out any](ctx context.Context, c *llm.ToolCall, t *Tool, fn func(context.Context, In) (Out, error)) (res called, err error) {
+	in, why := arguments[In](c, t)
 	if why != "" {
 		return called{Unfit: why}, nil
 	}
@@ -171,7 +173,7 @@ func perform[In, Out any](ctx context.Context, c *llm.ToolCall, schema *jsonsche
 }
 
 // arguments decodes those of a call, or says what is wrong with them.
-func arguments[In any](c *llm.ToolCall, schema *jsonschema.Resolved) (in In, why string) {
+func arguments[In any](c *llm.ToolCall, t *Tool) (in In, why string) {
 	if c.Bad != "" {
 		return in, c.Bad
 	}
@@ -179,12 +181,12 @@ func arguments[In any](c *llm.ToolCall, schema *jsonschema.Resolved) (in In, why
 	if len(bytes.TrimSpace(raw)) == 0 {
 		raw = json.RawMessage("{}")
 	}
-	var v any
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return in, err.Error()
-	}
-	if schema != nil {
-		if err := schema.Validate(v); err != nil {
+	if t.schema != nil && !t.shape.fits(raw) {
+		var v any
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return in, err.Error()
+		}
+		if err := t.schema.Validate(v); err != nil {
 			return in, err.Error()
 		}
 	}
@@ -264,7 +266,7 @@ func Workflow[In, Out any](w *durable.Workflow[In, Out], o *FuncOptions) *Tool {
 	t.spec.Hints = o.hints()
 	t.bind = func(string) bound {
 		return bound{define: w, call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
-			in, why := arguments[In](c, t.schema)
+			in, why := arguments[In](c, t)
 			if why != "" {
 				return called{Unfit: why}, nil
 			}
@@ -286,7 +288,7 @@ func AsTool(r Runner) *Tool {
 	t.spec.Title = card.Title
 	t.bind = func(string) bound {
 		b := bound{call: func(ctx context.Context, c *llm.ToolCall) (called, error) {
-			in, why := arguments[request](c, nil)
+			in, why := arguments[request](c, &Tool{})
 			if why == "" && in.Message == "" {
 				why = "message is empty"
 			}

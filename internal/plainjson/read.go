@@ -39,9 +39,17 @@ func NewParser(b []byte) *Parser { return &Parser{b: b} }
 // End reports whether all is read.
 func (p *Parser) End() bool { return p.i == len(p.b) }
 
+// Next is the byte that comes next; 0 at the end.
+func (p *Parser) Next() byte {
+	if p.i == len(p.b) {
+		return 0
+	}
+	return p.b[p.i]
+}
+
 // take moves past c, if it is next.
 func (p *Parser) take(c byte) bool {
-	if p.i < len(p.b) && p.b[p.i] == c {
+	if p.Next() == c && p.i < len(p.b) {
 		p.i++
 		return true
 	}
@@ -102,7 +110,7 @@ func (p *Parser) Array(element func() bool) bool {
 
 // plain reads a string without escapes.
 func (p *Parser) plain() ([]byte, bool) {
-	if p.i >= len(p.b) || p.b[p.i] != '"' {
+	if p.Next() != '"' {
 		return nil, false
 	}
 	ascii := true
@@ -130,7 +138,7 @@ func (p *Parser) String(to *string) bool {
 		*to = string(s)
 		return true
 	}
-	if p.i < len(p.b) && p.b[p.i] == '"' {
+	if p.Next() == '"' {
 		return p.escaped(to)
 	}
 	return p.Null()
