@@ -3,6 +3,7 @@ package durable
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,11 +15,12 @@ func (ex *executor) watchdog() {
 	limit := ex.opts.watchdog()
 	tick := time.NewTimer(time.Hour)
 	defer tick.Stop()
-	reported := map[*entry]int64{}
+	out := outstanding{every: max(limit/4, 10*time.Millisecond), turns: map[*entry]*outing{}}
 	watching := false // as in ex
 	for {
 		if watching {
-			tick.Reset(max(limit/4, 10*time.Millisecond))
+			out.since = time.Now()
+			tick.Reset(out.every)
 		}
 		select {
 		case <-ex.life.Done():
@@ -28,27 +30,60 @@ func (ex *executor) watchdog() {
 			continue
 		case <-tick.C:
 		}
-		var stuck []*entry
-		now := time.Now().UnixMicro()
 		ex.mu.Lock()
 		watching = ex.busy.first != nil
 		ex.watching = watching
-		for e := ex.busy.first; e != nil; e = e.link.next {
-			if t := e.turning.Load(); t != 0 && now-t > limit.Microseconds() && reported[e] != t {
-				reported[e] = t
-				stuck = append(stuck, e)
-			}
-		}
-		for e, t := range reported {
-			if e.turning.Load() != t {
-				delete(reported, e)
-			}
-		}
+		stuck := out.count(time.Now(), ex.busy.first, limit)
 		ex.mu.Unlock()
 		for _, e := range stuck {
-			ex.deadlocked(e, reported[e], limit)
+			ex.deadlocked(e, out.turns[e].began, limit)
 		}
 	}
+}
+
+// outstanding are the runs whose code is at work, as the watchdog sees them from
+// tick to tick.
+type outstanding struct {
+	every time.Duration // from one tick to the next
+	since time.Time     // when the tick that comes was set
+	turns map[*entry]*outing
+}
+
+// outing is the time for which a run's code has been at work.
+type outing struct {
+	began    int64 // UnixMicro
+	lasted   time.Duration
+	reported bool
+}
+
+// count counts a tick for each run that is busy, and gives those that are over
+// the limit by it. A tick counts for what it was set to, however late it comes:
+// what kept the watchdog from a processor, a machine that is overloaded or was
+// asleep, may have kept the code from one.
+func (o *outstanding) count(now time.Time, busy *entry, limit time.Duration) (stuck []*entry) {
+	passed := min(now.Sub(o.since), o.every)
+	for e := busy; e != nil; e = e.link.next {
+		began := e.turning.Load()
+		if began == 0 {
+			continue
+		}
+		t := o.turns[e]
+		if t == nil || t.began != began {
+			t = &outing{began: began}
+			o.turns[e] = t
+		}
+		t.lasted += min(passed, now.Sub(time.UnixMicro(began)))
+		if t.lasted > limit && !t.reported {
+			t.reported = true
+			stuck = append(stuck, e)
+		}
+	}
+	for e, t := range o.turns {
+		if e.turning.Load() != t.began && !slices.Contains(stuck, e) {
+			delete(o.turns, e)
+		}
+	}
+	return stuck
 }
 
 // deadlocked makes a stuck run visible. Its turn is committed, and the
