@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -139,43 +138,22 @@ func TestAStreamMissesNothing(t *testing.T) {
 	wg.Wait()
 }
 
-// firstLine is closed when something is logged, which is then there.
-type firstLine struct {
+// warned is a log of warnings. It is closed when the first one is there.
+type warned struct {
+	logged
 	got  chan struct{}
 	once sync.Once
-	line string
 }
 
-// withAttrs is it with what was said before.
-type withAttrs struct {
-	*firstLine
-	attrs []slog.Attr
+func (w *warned) Write(b []byte) (int, error) {
+	defer w.once.Do(func() { close(w.got) })
+	return w.logged.Write(b)
 }
 
-func (h withAttrs) Handle(ctx context.Context, r slog.Record) error {
-	r = r.Clone()
-	r.AddAttrs(h.attrs...)
-	return h.firstLine.Handle(ctx, r)
+func warnings() (*warned, *slog.Logger) {
+	w := &warned{got: make(chan struct{})}
+	return w, slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
-
-func (h withAttrs) WithAttrs(more []slog.Attr) slog.Handler {
-	return withAttrs{h.firstLine, append(slices.Clip(h.attrs), more...)}
-}
-
-func (h *firstLine) Handle(_ context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn {
-		h.once.Do(func() {
-			h.line = r.Message
-			r.Attrs(func(a slog.Attr) bool { h.line += " " + a.String(); return true })
-			close(h.got)
-		})
-	}
-	return nil
-}
-
-func (h *firstLine) Enabled(context.Context, slog.Level) bool { return true }
-func (h *firstLine) WithAttrs(a []slog.Attr) slog.Handler     { return withAttrs{h, a} }
-func (h *firstLine) WithGroup(string) slog.Handler            { return h }
 
 // TestTroubleIsLogged: a model's server that is not there, say, of a run that
 // somebody waits for, and of one that was only started.
@@ -197,11 +175,11 @@ func TestTroubleIsLogged(t *testing.T) {
 	} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
-			log := &firstLine{got: make(chan struct{})}
+			log, logger := warnings()
 			unreachable := llmtest.Fail(llm.Network, 0)
 			unreachable.Error.Message = "connection refused"
 			app, err := mcpagent.Open(t.Context(), &mcpagent.Options{
-				File: os.DevNull, Models: agent.Models{llmtest.New(unreachable)}, Logger: slog.New(log),
+				File: os.DevNull, Models: agent.Models{llmtest.New(unreachable)}, Logger: logger,
 			}, teller)
 			if err != nil {
 				t.Fatal(err)
@@ -222,8 +200,8 @@ func TestTroubleIsLogged(t *testing.T) {
 				t.Error(err)
 			}
 			for _, want := range []string{"a model call failed", "llm.script.call", "attempt=1", "connection refused"} {
-				if !strings.Contains(log.line, want) {
-					t.Errorf("it logs %q, which does not tell %q", log.line, want)
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("it logs %q, which does not tell %q", log.String(), want)
 				}
 			}
 		})
@@ -233,12 +211,12 @@ func TestTroubleIsLogged(t *testing.T) {
 // TestAStepThatIsTriedAgainIsLogged, of a run that somebody waits for.
 func TestAStepThatIsTriedAgainIsLogged(t *testing.T) {
 	t.Parallel()
-	log := &firstLine{got: make(chan struct{})}
+	log, logger := warnings()
 	a := agent.New("worker", agent.Config{Tools: []*agent.Tool{agent.Func("fetch", "", func(context.Context, struct{}) (string, error) {
 		return "", durable.RetryAfter(time.Hour, errors.New("connection refused"))
 	}, &agent.FuncOptions{ReadOnly: true})}})
 	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{
-		File: os.DevNull, Models: agent.Models{llmtest.New(llmtest.Call("fetch", "{}"))}, Logger: slog.New(log),
+		File: os.DevNull, Models: agent.Models{llmtest.New(llmtest.Call("fetch", "{}"))}, Logger: logger,
 	}, a)
 	if err != nil {
 		t.Fatal(err)
@@ -252,8 +230,8 @@ func TestAStepThatIsTriedAgainIsLogged(t *testing.T) {
 		t.Error(err)
 	}
 	for _, want := range []string{"a run tries again", "worker.fetch", "connection refused"} {
-		if !strings.Contains(log.line, want) {
-			t.Errorf("it logs %q, which does not tell %q", log.line, want)
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("it logs %q, which does not tell %q", log.String(), want)
 		}
 	}
 }

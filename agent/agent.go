@@ -114,7 +114,7 @@ func New(name string, c Config) *Agent {
 		errs = append(errs, err)
 	}
 	if c.Wait < 0 {
-		errs = append(errs, fmt.Errorf("Wait is %v: a question can't wait for less than nothing; 0 is 7 days", c.Wait))
+		errs = append(errs, fmt.Errorf("questions can't wait for %v (Wait); 0 is 7 days", c.Wait))
 	}
 	taken := map[string]bool{}
 	for _, t := range c.Tools {

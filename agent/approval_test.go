@@ -100,7 +100,7 @@ func TestNobodyAnswers(t *testing.T) {
 			}
 		}, a)
 	}
-	if _, err := durable.NewDefinitions(agent.New("a", agent.Config{Wait: -time.Second})); err == nil || !strings.Contains(err.Error(), "Wait is -1s") {
+	if _, err := durable.NewDefinitions(agent.New("a", agent.Config{Wait: -time.Second})); err == nil || !strings.Contains(err.Error(), "-1s (Wait)") {
 		t.Errorf("a negative wait: %v", err)
 	}
 }

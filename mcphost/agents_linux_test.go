@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,4 +119,64 @@ func TestAnAgentWhoseServerNeverAnswers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestAnAgentsServerAsks in a run of an agent: a person answers after a restart,
+// from a program that executes nothing; or nobody does, for as long as the agent
+// says.
+func TestAnAgentsServerAsks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		wait time.Duration
+		want string
+	}{"a person": {0, "booked for Ann"}, "nobody": {300 * time.Millisecond, "nobody: cancel"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onStores(t, func(t *testing.T, s *store) {
+				var calls atomic.Int64
+				a := agent.New("clerk", agent.Config{Servers: []string{"desk"}, Wait: c.wait})
+				script := llmtest.New(llmtest.Call("desk_book", `{}`), llmtest.Say("done"))
+				begin := func() (*durable.Engine, func()) {
+					h := mcphost.New(&mcphost.Options{Servers: map[string]mcphost.Server{"desk": reach(t, desk(&calls), "inside", "2026-07-28")}, Logger: slog.New(slog.DiscardHandler)})
+					eng := s.open(t, false, a, agent.Models{script}, h)
+					return eng, func() {
+						if err := errors.Join(eng.Close(context.Background()), h.Close(context.Background())); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				eng, end := begin()
+				run, err := agent.Start(t.Context(), eng, a, nil, "Go.")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.wait == 0 {
+					q := question(t, eng)
+					end()
+					eng, end = begin()
+					person := eng
+					if s.kind != "memory" { // which no other program sees
+						person = s.open(t, true)
+					}
+					answer(t, person, q, `{"guest":"Ann"}`)
+					if person != eng {
+						if err := person.Close(context.Background()); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				defer func() { end() }()
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				res, err := agent.ResultOf(ctx, eng.Run(run.WorkflowID, run.RunID))
+				if err != nil || res.Text() != "done" || calls.Load() != 1 {
+					t.Fatalf("%+v, %v, %d calls", res, err, calls.Load())
+				}
+				asked := script.Requests()
+				if last := asked[len(asked)-1].Messages; len(asked) != 2 || last[len(last)-1].Parts[0].Result.Text() != c.want {
+					t.Errorf("%d requests, the last one with %+v", len(asked), last[len(last)-1])
+				}
+			})
+		})
+	}
 }
