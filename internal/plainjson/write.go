@@ -55,7 +55,7 @@ func Use(v Value, f func(b []byte)) error {
 // HTML is JSON as [json.Marshal] writes it, with escapes for HTML. It may share
 // memory with b.
 func HTML(b []byte) []byte {
-	if !bytes.ContainsAny(b, "<>&\u2028\u2029") {
+	if bytes.IndexByte(b, '<') < 0 && bytes.IndexByte(b, '>') < 0 && bytes.IndexByte(b, '&') < 0 && !bytes.Contains(b, []byte("\u2028")[:2]) {
 		return b
 	}
 	var out bytes.Buffer

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"sync/atomic"
 
 	"github.com/mcpagent/mcpagent/llm"
@@ -27,17 +28,16 @@ func CallID(id string) string {
 // UniqueIDs gives those calls of an answer an ID that have none, or one that
 // the conversation has already: some servers count from 0 in each answer.
 func UniqueIDs(r *llm.Request, answer *llm.Message) {
-	seen := map[string]bool{}
-	for _, m := range r.Messages {
-		for _, c := range m.Calls() {
-			seen[c.ID] = true
+	for i := range answer.Parts {
+		c := answer.Parts[i].Call
+		if c == nil {
+			continue
 		}
-	}
-	for _, c := range answer.Calls() {
-		if c.ID == "" || seen[c.ID] {
+		is := func(p llm.Part) bool { return p.Call != nil && p.Call.ID == c.ID }
+		if c.ID == "" || slices.ContainsFunc(answer.Parts[:i], is) ||
+			slices.ContainsFunc(r.Messages, func(m llm.Message) bool { return slices.ContainsFunc(m.Parts, is) }) {
 			c.ID = "call_" + rand.Text()
 		}
-		seen[c.ID] = true
 	}
 }
 
