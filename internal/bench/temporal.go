@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -251,7 +252,7 @@ func (t *temporals) memory() error {
 			}
 		}
 		worker.PurgeStickyWorkflowCache()
-		return awake, nil
+		return awake, t.calm()
 	})
 	if err != nil {
 		return err
@@ -262,6 +263,24 @@ func (t *temporals) memory() error {
 	}
 	line("just asked something", got[0], got[1])
 	line("idle for 12 s", idle[t.ours][1:], idle[t.hand][1:]) // without the round to get warm
+	return nil
+}
+
+// calm waits until runs that were thrown out of the cache are gone: their
+// goroutines end one after the other, and the next side is measured from there.
+func (t *temporals) calm() error {
+	for was, same := 0, 0; same < 5; {
+		now := runtime.NumGoroutine()
+		if same++; now < was {
+			same = 0
+		}
+		was = now
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		}
+	}
 	return nil
 }
 
