@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/mcpagent/mcpagent/agent"
 	"github.com/mcpagent/mcpagent/durable"
@@ -57,4 +59,28 @@ func TestAnAgentOutsideNamesTheWaysIn(t *testing.T) {
 	if !errors.Is(err, agent.ErrNoModel) {
 		t.Errorf("without a provider: %v", err)
 	}
+}
+
+// mute is a provider whose models say nothing: neither an answer nor an error.
+type mute struct{}
+
+func (mute) Provider() string                  { return "mute" }
+func (mute) Name() string                      { return "mute" }
+func (m mute) Model(string) (llm.Model, error) { return m, nil }
+
+func (mute) Call(context.Context, *llm.Request) (*llm.Response, error) { return nil, nil }
+
+func (mute) Stream(context.Context, *llm.Request) iter.Seq2[llm.Delta, error] {
+	return func(func(llm.Delta, error) bool) {}
+}
+
+func TestAModelThatGivesNothingFailsTheCall(t *testing.T) {
+	t.Parallel()
+	a := agent.New("alone", agent.Config{})
+	synctest.Test(t, func(t *testing.T) { // it is asked ten times
+		_, err := agent.Text(durable.With(t.Context(), agent.Models{mute{}}), a, "Hello?")
+		if err == nil || !strings.Contains(err.Error(), "neither an answer nor an error") {
+			t.Errorf("error = %v", err)
+		}
+	})
 }
