@@ -2,6 +2,7 @@ package temporalengine_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -75,5 +76,43 @@ func TestEndsWhileDescribed(t *testing.T) {
 	}
 	if d.State != durable.Completed || string(d.Result) != `"done"` || string(d.Status["state"]) != `"paid"` {
 		t.Errorf("a run that ended while it was described is %s with result %s and status %s", d.State, d.Result, d.Status["state"])
+	}
+}
+
+// TestListensBeforeItBegins: who listens to a run that no worker has taken yet
+// waits for one.
+func TestListensBeforeItBegins(t *testing.T) {
+	t.Parallel()
+	ctx := within(t, time.Minute)
+	says := durable.NewStream[string]("says")
+	flow := durable.NewWorkflow("flow", func(ctx context.Context, _ string) (string, error) {
+		says.Append(ctx, "hello")
+		return "", nil
+	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{says}})
+	o := temporalengine.Options{TaskQueue: queue(t), ClientOnly: true, Engine: durable.Options{Logger: quietLog}}
+	desk := on(t, o, flow)
+	run, err := flow.Start(ctx, desk, "", &durable.StartOptions{ID: id(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan error, 1)
+	go func() {
+		for it, err := range says.Read(ctx, run, 0) {
+			if err == nil && it.Value != "hello" {
+				err = fmt.Errorf("heard %q", it.Value)
+			}
+			heard <- err
+			return
+		}
+	}()
+	select {
+	case err := <-heard:
+		t.Fatalf("nobody has said anything: %v", err)
+	case <-time.After(7 * time.Second): // longer than a worker is waited for
+	}
+	o.ClientOnly = false
+	on(t, o, flow)
+	if err := <-heard; err != nil {
+		t.Fatal(err)
 	}
 }

@@ -467,7 +467,8 @@ func (h *shared) stream(ctx context.Context, req *durable.Request) (*durable.Rep
 		ref := refOf(info)
 		over := stateIn(info).Done() // before it is asked: nothing follows then
 		rep, err := h.ask(ctx, info, req)
-		if err != nil || rep.Err != nil || len(rep.Entries) > 0 {
+		unbegun := errors.Is(err, durable.ErrNoWorker) && !over && !hasTurned(info) // has said nothing yet
+		if !unbegun && (err != nil || rep.Err != nil || len(rep.Entries) > 0) {
 			return rep, err
 		}
 		if over {
