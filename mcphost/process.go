@@ -207,10 +207,14 @@ func (p *process) close(h *Host, budget time.Duration, now <-chan struct{}) {
 			_, _ = io.Copy(io.Discard, p.stdout)
 		})
 		p.err = p.end(budget, now)
-		// Who still reads does so from somebody whom nobody could kill.
+		// What was written last may not be read yet. Who reads for longer does
+		// so from somebody whom nobody could kill.
+		late := time.Now().Add(drainTime)
+		_ = p.stdout.SetReadDeadline(late)
+		_ = p.errout.SetReadDeadline(late)
+		p.pipes.Wait()
 		_ = p.stdout.Close()
 		_ = p.errout.Close()
-		p.pipes.Wait()
 		if p.over() {
 			h.guard.forget(p.cmd.Process.Pid)
 		}
