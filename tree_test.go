@@ -60,7 +60,7 @@ var layers = []layer{
 	{"internal/plainjson", nil, nil},
 	{"internal/powercut", []string{"modernc.org/sqlite/...", "modernc.org/libc"}, nil},
 	{"internal/temporaltest", nil, nil},
-	{"internal/toolset", []string{"durable", "llm"}, nil},
+	{"internal/toolset", []string{"durable", "llm"}, []string{"durable/durabletest"}},
 	{".", []string{"agent", "durable", "durable/engines", "llm", "mcphost", "mcpserve", "telemetry"}, []string{"durable/localengine", "internal/temporaltest", "llm/anthropic", "llm/llmtest", "llm/openai", "github.com/modelcontextprotocol/go-sdk/...", "go.uber.org/goleak"}},
 }
 

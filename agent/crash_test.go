@@ -380,54 +380,55 @@ func TestACancelledRunWhoseToolIsLost(t *testing.T) {
 	}
 }
 
-// TestAFunctionWhoseProcessDies runs at most once; the model hears that nobody
-// knows what came of it.
+// TestAFunctionWhoseProcessDies runs at most once, and the model hears that
+// nobody knows what came of it; one that may be repeated runs until it is done.
 func TestAFunctionWhoseProcessDies(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]*agent.FuncOptions{"at most once": nil, "idempotent": {Idempotent: true}} {
+	for name, c := range map[string]struct {
+		o            *agent.FuncOptions
+		deaths, runs int
+		want         string
+	}{
+		"at most once": {nil, 1, 1, "outcome unknown: pay was called and no result came back. It may have taken effect: verify before repeating it."},
+		"idempotent":   {&agent.FuncOptions{Idempotent: true}, 1, 2, "false paid"},
+		// It had three attempts, and the model heard that it failed.
+		"idempotent, again and again": {&agent.FuncOptions{Idempotent: true}, 3, 4, "false paid"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				runs, store := 0, durabletest.NewSurvivor()
-				began, dead := make(chan struct{}), make(chan struct{})
+				runs, store, began := 0, durabletest.NewSurvivor(), make(chan struct{})
 				a := agent.New("payer", agent.Config{Tools: []*agent.Tool{agent.Func("pay", "", func(ctx context.Context, _ struct{}) (string, error) {
-					if runs++; runs == 1 {
-						close(began)
-						<-dead
+					if runs++; runs <= c.deaths {
+						began <- struct{}{}
+						<-ctx.Done() // its process is dead
 					}
 					return "paid", nil
-				}, o)}})
+				}, c.o)}})
 				script := llmtest.New(llmtest.Call("pay", ""), echo)
-				var killed bool
-				var mu sync.Mutex
-				ctx, cancel := context.WithCancel(t.Context())
-				e, err := store.Open(ctx, &durable.Options{Logger: quiet, MaxDeaths: -1}, func(string) bool { mu.Lock(); defer mu.Unlock(); return killed }, a, agent.Models{script})
-				if err != nil {
-					t.Fatal(err)
+				live := func(killed func(string) bool) *durable.Engine {
+					e, err := store.Open(t.Context(), &durable.Options{Logger: quiet, MaxDeaths: -1}, killed, a, agent.Models{script})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return e
 				}
-				if _, err := agent.Start(ctx, e, a, &durable.StartOptions{ID: "pay"}, "Pay."); err != nil {
-					t.Fatal(err)
+				for range c.deaths {
+					var killed atomic.Bool
+					e := live(func(string) bool { return killed.Load() })
+					if _, err := agent.Start(t.Context(), e, a, &durable.StartOptions{ID: "pay"}, "Pay."); err != nil {
+						t.Fatal(err)
+					}
+					<-began
+					killed.Store(true)
+					_ = e.Close(context.Background())
 				}
-				<-began
-				mu.Lock()
-				killed = true
-				mu.Unlock()
-				cancel()
-				close(dead)
-				_ = e.Close(context.Background()) // its process is dead
-				e, err = store.Open(t.Context(), &durable.Options{Logger: quiet, MaxDeaths: -1}, nil, a, agent.Models{script})
-				if err != nil {
-					t.Fatal(err)
-				}
+				e := live(nil)
 				res, err := agent.ResultOf(t.Context(), e.Run("pay", ""))
 				if err != nil {
 					t.Fatal(err)
 				}
-				want, n := "outcome unknown: pay was called and no result came back. It may have taken effect: verify before repeating it.", 1
-				if o != nil {
-					want, n = "false paid", 2
-				}
-				if !strings.Contains(res.Text(), want) || runs != n {
+				if !strings.Contains(res.Text(), c.want) || runs != c.runs {
 					t.Errorf("%d runs: %s", runs, res.Text())
 				}
 				if err := e.Close(context.Background()); err != nil {

@@ -57,7 +57,8 @@ type FuncOptions struct {
 	// otherwise.
 	Destructive bool
 	// Step are the options of its step: timeouts, and retries where it may be
-	// run again. Its AtMostOnce is set here.
+	// run again. Its AtMostOnce is set here. Without Retry there are 5 attempts,
+	// more than deaths of the process make a problem; see durable.Options.
 	Step *durable.StepOptions
 }
 
@@ -87,7 +88,7 @@ func Func[In, Out any](name, description string, fn func(ctx context.Context, in
 	}
 	opts.AtMostOnce = !t.spec.Hints.Repeatable()
 	if opts.Retry == nil && !opts.AtMostOnce {
-		opts.Retry = &durable.Retry{MaxAttempts: 3}
+		opts.Retry = toolset.Retry()
 	}
 	t.bind = func(agent string) bound {
 		step := durable.NewStep(agent+"."+name, func(ctx context.Context, in funcIn) (called, error) {

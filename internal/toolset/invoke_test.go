@@ -73,8 +73,8 @@ func TestAttempts(t *testing.T) {
 	}{
 		{"not said", llm.Hints{}, durable.OutcomeUnknown(errors.New("lost")), 1, `outcome unknown: the call of "s_t" was sent and no result came back (lost). It may have taken effect: verify before repeating it.`},
 		{"not said, not sent", llm.Hints{}, errors.New("refused"), 1, `the call of "s_t" failed: refused`},
-		{"reads", llm.Hints{ReadOnly: true}, durable.OutcomeUnknown(errors.New("lost")), 3, `the call of "s_t" failed: lost`},
-		{"idempotent", llm.Hints{Idempotent: true}, errors.New("lost"), 3, `the call of "s_t" failed: lost`},
+		{"reads", llm.Hints{ReadOnly: true}, durable.OutcomeUnknown(errors.New("lost")), 5, `the call of "s_t" failed: lost`},
+		{"idempotent", llm.Hints{Idempotent: true}, errors.New("lost"), 5, `the call of "s_t" failed: lost`},
 		{"reads, for good", llm.Hints{ReadOnly: true}, durable.Permanent(errors.New("no such tool")), 1, `the call of "s_t" failed: no such tool`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

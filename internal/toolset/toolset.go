@@ -18,34 +18,39 @@ import (
 var (
 	// List asks servers for their tools.
 	List = durable.NewStep[ListIn, Listing]("mcp.list_tools", nil, &durable.StepOptions{
-		Title: "List the tools of MCP servers", Timeout: listTimeout, Retry: few(),
+		Title: "List the tools of MCP servers", Timeout: listTimeout, Retry: Retry(),
 	})
 	// Call calls one tool. It is made at most once unless the call says
 	// otherwise; see [Invoke].
 	Call = durable.NewStep[CallIn, CallOut]("mcp.call_tool", nil, &durable.StepOptions{
-		Title: "Call a tool of an MCP server", Retry: few(),
+		Title: "Call a tool of an MCP server", Retry: Retry(),
 	})
 	ListResources = durable.NewStep[ListIn, Resources]("mcp.list_resources", nil, &durable.StepOptions{
-		Title: "List the resources of MCP servers", Timeout: listTimeout, Retry: few(),
+		Title: "List the resources of MCP servers", Timeout: listTimeout, Retry: Retry(),
 	})
 	ReadResource = durable.NewStep[ReadIn, Contents]("mcp.read_resource", nil, &durable.StepOptions{
-		Title: "Read a resource of an MCP server", Retry: few(),
+		Title: "Read a resource of an MCP server", Retry: Retry(),
 	})
 	ListPrompts = durable.NewStep[ListIn, Prompts]("mcp.list_prompts", nil, &durable.StepOptions{
-		Title: "List the prompts of MCP servers", Timeout: listTimeout, Retry: few(),
+		Title: "List the prompts of MCP servers", Timeout: listTimeout, Retry: Retry(),
 	})
 	GetPrompt = durable.NewStep[PromptIn, Prompt]("mcp.get_prompt", nil, &durable.StepOptions{
-		Title: "Get a prompt of an MCP server", Retry: few(),
+		Title: "Get a prompt of an MCP server", Retry: Retry(),
 	})
 )
 
 // listTimeout leaves room for servers that are installed when they start.
 const listTimeout = 5 * time.Minute
 
-// few is the retry policy of the steps: a server that is down for longer is
-// something that the model, or a person, should hear of.
-func few() *durable.Retry {
-	return &durable.Retry{MaxAttempts: 3, Initial: time.Second, Max: 10 * time.Second}
+// Retry is the policy of what is safe to repeat, about 8 seconds of patience: a
+// server that is down for longer is something that the model, or a person,
+// should hear of.
+//
+// Attempts that are lost to a death of the process count, so there are more of
+// them than [durable.Options.MaxDeaths]: a run whose process keeps dying gets a
+// problem, and can be resumed from it, before it fails.
+func Retry() *durable.Retry {
+	return &durable.Retry{MaxAttempts: 5, Initial: 500 * time.Millisecond, Max: 10 * time.Second}
 }
 
 // Elicitation is the question that a run asks when a server wants to know
