@@ -210,6 +210,22 @@ func (ev *milestone) WriteJSON(w *plainjson.Writer) {
 	w.Text("}")
 }
 
+// readInput reads an input as it is stored.
+func readInput(p *plainjson.Parser, in *Input) bool {
+	return p.Object(func(key []byte) bool {
+		switch string(key) {
+		case "messages":
+			return p.Array(func() bool {
+				in.Messages = append(in.Messages, llm.Message{})
+				return readMessage(p, &in.Messages[len(in.Messages)-1])
+			})
+		case "schema":
+			return p.Any(&in.Schema)
+		}
+		return false
+	})
+}
+
 func writeMessage(w *plainjson.Writer, m *llm.Message) {
 	w.Text("{")
 	w.Key("role")

@@ -97,11 +97,19 @@ func FuzzValues(f *testing.F) {
 		}
 		f.Add(b)
 	}
+	for _, s := range []string{`{"messages":[{"role":"user","parts":[{"text":"a"}]}],"schema":{"schema":{}}}`, `{"message":"a"}`, `"a"`, `{"messages":null}`, `{"messages":[{"role":"user","parts":[{"text":"a"}]}],"message":"b"}`} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		readAlike[callIn](t, b)
 		readAlike[funcIn](t, b)
 		readAlike[called](t, b)
 		readAlike[said](t, b)
+		var got, want Input
+		err, werr := json.Unmarshal(b, &got), want.readOther(b)
+		if d := cmp.Diff(want, got); (err == nil) != (werr == nil) || err == nil && d != "" {
+			t.Errorf("%q: %v, %v, %s", b, err, werr, d)
+		}
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/plainjson"
 	"github.com/mcpagent/mcpagent/llm"
 )
 
@@ -46,6 +47,15 @@ func (*Input) JSONSchema() json.RawMessage {
 // UnmarshalJSON reads an input in each form that it may have: as it is stored,
 // {"message": "…"}, or a string.
 func (in *Input) UnmarshalJSON(b []byte) error {
+	var stored Input
+	if p := plainjson.NewParser(b); readInput(p, &stored) && p.End() {
+		*in = stored
+		return nil
+	}
+	return in.readOther(b)
+}
+
+func (in *Input) readOther(b []byte) error {
 	var text string
 	if json.Unmarshal(b, &text) == nil {
 		*in = Input{Messages: []llm.Message{llm.User(text)}}

@@ -113,14 +113,14 @@ func (r *Request) conversation() error {
 	}
 	var before Role
 	var open []*ToolCall // of the message before
-	ids := map[string]bool{}
+	ids := make(map[string]bool, len(r.Messages)/2)
 	for i, m := range r.Messages {
 		at := place(i)
 		if len(open) > 0 && m.Role != RoleTools {
 			return fmt.Errorf("%s is of role %q, but call %s (%s) has no result", at, m.Role, open[0].ID, open[0].Name)
 		}
-		for j, p := range m.Parts {
-			if err := p.validate(m.Role); err != nil {
+		for j := range m.Parts {
+			if err := m.Parts[j].validate(m.Role); err != nil {
 				return fmt.Errorf("%s, part %d: %w", at, j, err)
 			}
 		}
@@ -136,7 +136,12 @@ func (r *Request) conversation() error {
 			if before == "" || before == RoleModel {
 				return fmt.Errorf("%s is of the model, which nobody asked", at)
 			}
-			open = m.Calls()
+			open = open[:0]
+			for _, p := range m.Parts {
+				if p.Call != nil {
+					open = append(open, p.Call)
+				}
+			}
 			for _, c := range open {
 				if ids[c.ID] {
 					return fmt.Errorf("%s has a call with the ID %q of another", at, c.ID)
@@ -147,7 +152,7 @@ func (r *Request) conversation() error {
 			if err := m.answers(open); err != nil {
 				return fmt.Errorf("%s: %w", at, err)
 			}
-			open = nil
+			open = open[:0]
 		default:
 			return fmt.Errorf("%s has the role %q, want %s, %s or %s", at, m.Role, RoleUser, RoleModel, RoleTools)
 		}
@@ -190,9 +195,9 @@ func (m Message) empty() bool {
 	return true
 }
 
-func (p Part) validate(role Role) error {
+func (p *Part) validate(role Role) error {
 	n := 0
-	for _, set := range []bool{p.Text != "", p.Media != nil, p.Call != nil, p.Result != nil, p.Reasoning != nil} {
+	for _, set := range [...]bool{p.Text != "", p.Media != nil, p.Call != nil, p.Result != nil, p.Reasoning != nil} {
 		if set {
 			n++
 		}

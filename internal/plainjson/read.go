@@ -26,6 +26,49 @@ func Unmarshal[T any](b []byte, to *T) error {
 	return json.Unmarshal(b, to)
 }
 
+// Plain is JSON without the spaces around its tokens, for a [Parser]. It may
+// share memory with b. False: that is for encoding/json.
+func Plain(b []byte) ([]byte, bool) {
+	var out []byte // what came before from, once there was a space
+	from := 0
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if i >= len(b) {
+				return nil, false
+			}
+		case c <= ' ':
+			if out == nil {
+				out = make([]byte, 0, len(b))
+			}
+			out = append(out, b[from:i]...)
+			for from = i; from < len(b) && b[from] <= ' '; from++ {
+				if c := b[from]; c != ' ' && c != '\n' && c != '\t' && c != '\r' {
+					return nil, false
+				}
+			}
+			if len(out) > 0 && from < len(b) && !bracket(out[len(out)-1]) && !bracket(b[from]) {
+				return nil, false // it stood between two tokens
+			}
+			i = from - 1
+		}
+	}
+	if out == nil {
+		return b, true
+	}
+	return append(out, b[from:]...), true
+}
+
+// bracket reports whether a byte outside of strings is a token.
+func bracket(c byte) bool {
+	return c == '{' || c == '}' || c == '[' || c == ']' || c == ',' || c == ':'
+}
+
 // Parser reads JSON without spaces. Its methods report whether they found what
 // they are for.
 type Parser struct {
@@ -197,16 +240,28 @@ func (p *Parser) Null() bool {
 }
 
 // Foreign moves past the value of a member that nobody knows. One whose name
-// could be a known one in another spelling is for encoding/json, as is JSON
-// that was not looked at before.
+// could be a known one in another spelling is for encoding/json.
 func (p *Parser) Foreign(key []byte) bool {
 	for _, c := range key {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
 			return false
 		}
 	}
-	_, ok := p.Value()
-	return ok
+	raw, ok := p.Value()
+	return ok && valid(raw)
+}
+
+// valid is [json.Valid], which takes longer for what is short.
+func valid(raw []byte) bool {
+	switch string(raw) {
+	case "null", "true", "false", "{}", "[]":
+		return true
+	}
+	p := Parser{b: raw}
+	if _, ok := p.plain(); ok && p.End() {
+		return true
+	}
+	return json.Valid(raw)
 }
 
 // Word is String for one that is likely among some.
@@ -267,7 +322,7 @@ func (p *Parser) Bool(to *bool) bool {
 func (p *Parser) Raw(to *json.RawMessage) bool {
 	raw, ok := p.Value()
 	*to = raw[:len(raw):len(raw)]
-	return ok && json.Valid(raw)
+	return ok && valid(raw)
 }
 
 // Any leaves a value to encoding/json.

@@ -1,6 +1,7 @@
 package anthropic
 
 import (
+	"bytes"
 	"context"
 	"iter"
 
@@ -36,12 +37,12 @@ func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	var msg *said
+	var msg said
 	raw, err := m.Ask(ctx, body, &msg)
 	switch {
 	case err != nil:
 		return nil, err
-	case msg == nil: // the body was null
+	case string(bytes.TrimSpace(raw)) == "null":
 		return nil, m.Malformed("the answer is none", "null")
 	case msg.StopReason == "":
 		return nil, m.Malformed("the answer has no reason to end", string(raw))

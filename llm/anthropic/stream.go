@@ -9,31 +9,6 @@ import (
 	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
 
-// said is an answer, or the beginning of one.
-type said struct {
-	ID          string            `json:"id"`
-	Model       string            `json:"model"`
-	Content     []json.RawMessage `json:"content"`
-	StopReason  string            `json:"stop_reason"`
-	StopDetails stopDetails       `json:"stop_details"`
-	Usage       usage             `json:"usage"`
-}
-
-type stopDetails struct {
-	Explanation string `json:"explanation"`
-}
-
-// usage are tokens. Events tell totals, of what they tell.
-type usage struct {
-	Input      *int64 `json:"input_tokens"`
-	CacheWrite *int64 `json:"cache_creation_input_tokens"`
-	CacheRead  *int64 `json:"cache_read_input_tokens"`
-	Output     *int64 `json:"output_tokens"`
-	Details    *struct {
-		Thinking int64 `json:"thinking_tokens"`
-	} `json:"output_tokens_details"`
-}
-
 // event is one of a stream.
 type event struct {
 	Type    string          `json:"type"`

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -161,32 +162,32 @@ func (c Caller) Ask(ctx context.Context, body []byte, answer any) ([]byte, error
 		return nil, err
 	}
 	defer res.Body.Close()
-	var raw bytes.Buffer
+	var raw []byte
 	if n := res.ContentLength; n > 0 && n < maxAnswer {
-		raw.Grow(int(n) + bytes.MinRead)
+		raw = make([]byte, n)
+		_, err = io.ReadFull(res.Body, raw)
+	} else {
+		raw, err = io.ReadAll(res.Body)
 	}
-	if _, err = raw.ReadFrom(res.Body); err == nil {
-		err = decode(raw.Bytes(), answer)
+	if err == nil {
+		err = decode(raw, answer)
 	}
 	if err != nil {
 		return nil, c.failure(ctx, res, err, nil)
 	}
-	return raw.Bytes(), nil
+	return raw, nil
 }
 
 // decode reads JSON. What is of another type than it should be is left out:
 // endpoints have their own ideas of what nobody here looks at twice.
 func decode(b []byte, v any) error {
 	if r, ok := v.(plainjson.Readable); ok {
-		var plain bytes.Buffer
-		plain.Grow(len(b))
-		if err := json.Compact(&plain, b); err != nil {
-			return err
+		if plain, ok := plainjson.Plain(b); ok {
+			if p := plainjson.NewParser(plain); r.ReadJSON(p) && p.End() {
+				return nil
+			}
+			reflect.ValueOf(v).Elem().SetZero()
 		}
-		if p := plainjson.NewParser(plain.Bytes()); r.ReadJSON(p) && p.End() {
-			return nil
-		}
-		reflect.ValueOf(v).Elem().SetZero()
 	}
 	err := json.Unmarshal(b, v)
 	var kind *json.UnmarshalTypeError
