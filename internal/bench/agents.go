@@ -33,7 +33,8 @@ func (b *bench) agentTurn(s speech) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
-	e, err := durable.NewMemory(b.ctx, &durable.Options{Logger: quiet}, a, models)
+	hand := newByHand(m)
+	e, err := durable.NewMemory(b.ctx, &durable.Options{Logger: quiet}, a, models, hand.loop, hand.ask, hand.sum)
 	if err != nil {
 		return err
 	}
@@ -43,18 +44,22 @@ func (b *bench) agentTurn(s speech) (err error) {
 		return err
 	}
 	n := b.size(100)
-	var cpu [2]times
+	var cpu [3]times
 	var own times
 	turn := many(&cpu[0], n, turns, func() error { return converse(b.ctx, e, a) })
-	got, err := b.interleave(
-		contender{"the agent", func() (time.Duration, error) {
+	all := []contender{
+		{"the agent", func() (time.Duration, error) {
 			m.calls.Store(0)
 			d, err := turn()
 			own = append(own, d-time.Duration(m.calls.Load())/time.Duration(n*turns))
 			return d, err
 		}},
-		contender{"bare calls", many(&cpu[1], n, turns, func() error { return m.post(http.DefaultClient, requests) })},
-	)
+		{"bare calls", many(&cpu[1], n, turns, func() error { return m.post(http.DefaultClient, requests) })},
+	}
+	if s.vendor == "openai" {
+		all = append(all, contender{"by hand", many(&cpu[2], n, turns, func() error { return hand.converse(b.ctx, e) })})
+	}
+	got, err := b.interleave(all...)
 	if err != nil {
 		return err
 	}
@@ -65,6 +70,10 @@ func (b *bench) agentTurn(s speech) (err error) {
 	over("an agent's turn in memory, by "+s.name+": beyond bare calls of the same bytes, one right after the other", got[0].minus(got[1]).median(), got[0].median(), got[1].median())
 	over("… beyond the HTTP calls within it", own[1:].median(), got[0].median(), (got[0].median() - own[1:].median()))
 	over("… processor time beyond the bare calls", cpu[0].minus(cpu[1]).median(), cpu[0].median(), cpu[1].median())
+	if len(got) > 2 {
+		b.add(row{what: "… beside the same loop written by hand, with a step for each call and neither events nor checks", ours: short(got[0].median()), limit: "by hand: " + short(got[2].median()), ratio: got[0].over(got[2]), target: 1.25})
+		b.add(row{what: "… processor time of both", ours: short(cpu[0].median()), limit: "by hand: " + short(cpu[2].median()), ratio: cpu[0].over(cpu[2]), target: 1.25})
+	}
 	return nil
 }
 
