@@ -37,7 +37,8 @@ type query struct {
 	Tools     []tool
 	rest
 
-	answer string // the tool that the model answers by, if there is one
+	answer string  // the tool that the model answers by, if there is one
+	blocks []block // of all messages
 }
 
 // rest is what is rare, or short.
@@ -73,14 +74,9 @@ func (q *query) write(w *plainjson.Writer) {
 	for _, m := range q.Messages {
 		w.Comma()
 		w.Text(`{"content":[`)
-		for _, c := range m.Content {
+		for i := range m.Content {
 			w.Comma()
-			switch c := c.(type) {
-			case *block:
-				c.write(w)
-			case json.RawMessage:
-				w.Raw(c)
-			}
+			m.Content[i].write(w)
 		}
 		w.Text("]")
 		w.Field("role", m.Role)
@@ -107,11 +103,12 @@ func (q *query) write(w *plainjson.Writer) {
 }
 
 type message struct {
-	Content []any // *block, or json.RawMessage that the API sent
+	Content []block
 	Role    string
 }
 
 type block struct {
+	Raw          json.RawMessage // of type "raw": what the API sent
 	ID           string
 	ToolUseID    string
 	Text         string
@@ -119,13 +116,18 @@ type block struct {
 	Name         string
 	Title        string
 	Source       *source
-	Content      []*block
+	Content      []block
+	Said         string // it, where it is a text
 	IsError      bool
 	CacheControl *cacheControl
 	Type         string
 }
 
 func (b *block) write(w *plainjson.Writer) {
+	if b.Type == "raw" {
+		w.Raw(b.Raw)
+		return
+	}
 	w.Text("{")
 	w.Field("id", b.ID)
 	w.Field("tool_use_id", b.ToolUseID)
@@ -140,12 +142,18 @@ func (b *block) write(w *plainjson.Writer) {
 		w.Key("source")
 		w.Any(b.Source)
 	}
+	if b.Said != "" {
+		w.Key("content")
+		w.Text(`[{"text":`)
+		w.String(b.Said)
+		w.Text(`,"type":"text"}]`)
+	}
 	if len(b.Content) > 0 {
 		w.Key("content")
 		w.Text("[")
-		for _, c := range b.Content {
+		for i := range b.Content {
 			w.Comma()
-			c.write(w)
+			b.Content[i].write(w)
 		}
 		w.Text("]")
 	}
@@ -232,8 +240,13 @@ func (m *model) query(r *llm.Request) (*query, error) {
 	if r.User != "" {
 		q.Metadata = &metadata{r.User}
 	}
-	for i, msg := range r.Messages {
-		if err := m.message(q, i, msg); err != nil {
+	parts := 0
+	for i := range r.Messages {
+		parts += len(r.Messages[i].Parts)
+	}
+	q.blocks = make([]block, 0, parts)
+	for i := range r.Messages {
+		if err := m.message(q, i, &r.Messages[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -373,48 +386,51 @@ func (m *model) schema(q *query, r *llm.Request) error {
 }
 
 // message adds one message. Results, and what a user says after them, are one.
-func (m *model) message(q *query, i int, msg llm.Message) error {
+func (m *model) message(q *query, i int, msg *llm.Message) error {
 	role := "user"
 	if msg.Role == llm.RoleModel {
 		role = "assistant"
 	}
-	blocks := make([]any, 0, len(msg.Parts))
-	for _, p := range msg.Parts {
+	from := len(q.blocks)
+	for j := range msg.Parts {
+		p := &msg.Parts[j]
 		if p.Raw != nil && p.Raw.Provider == m.Provider && msg.Role == llm.RoleModel {
-			blocks = append(blocks, p.Raw.Data) // whatever it is
+			q.blocks = append(q.blocks, block{Raw: p.Raw.Data, Type: "raw"}) // whatever it is
 			continue
 		}
 		b, err := m.block(i, msg.Role, p)
 		if err != nil {
 			return err
 		}
-		if b != nil {
-			blocks = append(blocks, b)
+		if b.Type != "" {
+			q.blocks = append(q.blocks, b)
 		}
 	}
-	if len(blocks) == 0 {
+	if len(q.blocks) == from {
 		if msg.Role == llm.RoleModel {
 			return nil // it said nothing
 		}
 		return m.Refuse("message %d has nothing but white space", i)
 	}
 	if n := len(q.Messages); n > 0 && q.Messages[n-1].Role == role {
-		q.Messages[n-1].Content = append(q.Messages[n-1].Content, blocks...)
+		last := &q.Messages[n-1]
+		last.Content = q.blocks[from-len(last.Content):]
 		return nil
 	}
-	q.Messages = append(q.Messages, message{Role: role, Content: blocks})
+	q.Messages = append(q.Messages, message{Role: role, Content: q.blocks[from:]})
 	return nil
 }
 
-// block is a part in the API's form; nil if there is nothing to send.
-func (m *model) block(i int, role llm.Role, p llm.Part) (*block, error) {
+// block is a part in the API's form; without a type if there is nothing to
+// send.
+func (m *model) block(i int, role llm.Role, p *llm.Part) (block, error) {
 	switch {
 	case p.Media != nil && role == llm.RoleModel:
-		return nil, m.Refuse("message %d has %s of the model, which the API has no place for", i, p.Media.Type)
+		return block{}, m.Refuse("message %d has %s of the model, which the API has no place for", i, p.Media.Type)
 	case p.Media != nil:
 		return m.media(i, p.Media)
 	case p.Reasoning != nil: // of another provider
-		return nil, nil
+		return block{}, nil
 	case p.Call != nil:
 		input := p.Call.Args
 		switch {
@@ -423,43 +439,43 @@ func (m *model) block(i int, role llm.Role, p llm.Part) (*block, error) {
 		case len(input) == 0:
 			input = json.RawMessage("{}")
 		}
-		return &block{Type: "tool_use", ID: wire.CallID(p.Call.ID), Name: p.Call.Name, Input: input}, nil
+		return block{Type: "tool_use", ID: wire.CallID(p.Call.ID), Name: p.Call.Name, Input: input}, nil
 	case p.Result != nil:
 		return m.result(i, p.Result)
 	case strings.TrimSpace(p.Text) == "": // the API refuses it
-		return nil, nil
+		return block{}, nil
 	}
-	return &block{Type: "text", Text: p.Text}, nil
+	return block{Type: "text", Text: p.Text}, nil
 }
 
-func (m *model) result(i int, res *llm.ToolResult) (*block, error) {
-	out := &block{Type: "tool_result", ToolUseID: wire.CallID(res.ID)}
+func (m *model) result(i int, res *llm.ToolResult) (block, error) {
+	out := block{Type: "tool_result", ToolUseID: wire.CallID(res.ID)}
 	pieces := slices.ContainsFunc(res.Parts, func(p llm.Part) bool { return p.Media != nil })
 	switch {
 	case res.Error && pieces: // the API has errors of text only
-		out.Content = append(out.Content, &block{Type: "text", Text: "It failed:"})
+		out.Content = append(out.Content, block{Type: "text", Text: "It failed:"})
 	case res.Error:
 		out.IsError = true
 	}
 	if !pieces {
 		if text := res.Text(); strings.TrimSpace(text) != "" {
-			out.Content = append(out.Content, &block{Type: "text", Text: text})
+			out.Said = text
 		}
 		return out, nil
 	}
-	for _, p := range res.Parts {
-		b, err := m.block(i, llm.RoleUser, p)
+	for j := range res.Parts {
+		b, err := m.block(i, llm.RoleUser, &res.Parts[j])
 		if err != nil {
-			return nil, err
+			return block{}, err
 		}
-		if b != nil {
+		if b.Type != "" {
 			out.Content = append(out.Content, b)
 		}
 	}
 	return out, nil
 }
 
-func (m *model) media(i int, d *llm.Media) (*block, error) {
+func (m *model) media(i int, d *llm.Media) (block, error) {
 	kind, _, _ := strings.Cut(d.Type, ";")
 	from := &source{Type: "url", URL: d.URL}
 	if d.URL == "" {
@@ -467,15 +483,15 @@ func (m *model) media(i int, d *llm.Media) (*block, error) {
 	}
 	switch text := strings.HasPrefix(kind, "text/") || kind == "application/json"; {
 	case strings.HasPrefix(kind, "image/"):
-		return &block{Type: "image", Source: from}, nil
+		return block{Type: "image", Source: from}, nil
 	case kind == "application/pdf":
-		return &block{Type: "document", Title: d.Name, Source: from}, nil
+		return block{Type: "document", Title: d.Name, Source: from}, nil
 	case text && d.URL == "":
-		return &block{Type: "document", Title: d.Name, Source: &source{Type: "text", MediaType: "text/plain", Data: string(d.Data)}}, nil
+		return block{Type: "document", Title: d.Name, Source: &source{Type: "text", MediaType: "text/plain", Data: string(d.Data)}}, nil
 	case d.URL != "":
-		return nil, m.Refuse("message %d has %s by a URL, which the API has for images and PDF: load it, and send its content", i, kind)
+		return block{}, m.Refuse("message %d has %s by a URL, which the API has for images and PDF: load it, and send its content", i, kind)
 	}
-	return nil, m.Refuse("message %d has %s, which the API has no place for: it has images, PDF and text", i, kind)
+	return block{}, m.Refuse("message %d has %s, which the API has no place for: it has images, PDF and text", i, kind)
 }
 
 // cache sets the breakpoints, of which there may be four.
@@ -496,9 +512,7 @@ func (m *model) cache(q *query) {
 	left := 2
 	for i := len(q.Messages) - 1; i >= 0 && left > 0; i-- {
 		if msg := q.Messages[i]; msg.Role == "user" {
-			if b, ok := msg.Content[len(msg.Content)-1].(*block); ok {
-				b.CacheControl = c
-			}
+			msg.Content[len(msg.Content)-1].CacheControl = c
 			left--
 		}
 	}
