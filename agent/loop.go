@@ -376,7 +376,10 @@ func (t *talk) act(ctx context.Context, calls []*llm.ToolCall) error {
 func (t *talk) again(calls []*llm.ToolCall) error {
 	var b strings.Builder
 	for _, c := range calls {
-		fmt.Fprintf(&b, "%s %s\n", c.Name, c.Args)
+		b.WriteString(c.Name)
+		b.WriteByte(' ')
+		b.Write(c.Args)
+		b.WriteByte('\n')
 	}
 	if b.String() != t.last {
 		t.last, t.same = b.String(), 1

@@ -177,8 +177,9 @@ func (l *library) conversation(ctx context.Context, head string) ([]llm.Message,
 	var messages []llm.Message
 	var digests []string
 	for at := head; at != ""; {
-		if v, ok := l.get("spine " + at); ok {
-			messages = v.(*spine).messages
+		v, _ := l.get(at)
+		if s, ok := v.(*spine); ok {
+			messages = s.messages
 			break
 		}
 		k, _, err := read[link](ctx, l, at)
@@ -206,7 +207,7 @@ func (l *library) conversation(ctx context.Context, head string) ([]llm.Message,
 
 // grow remembers a conversation up to a link, which brought so many bytes.
 func (l *library) grow(link string, messages []llm.Message, size int) {
-	l.put("spine "+link, &spine{slices.Clip(messages)}, 64+size+int(unsafe.Sizeof(llm.Message{}))*len(messages))
+	l.put(link, &spine{slices.Clip(messages)}, 64+size+int(unsafe.Sizeof(llm.Message{}))*len(messages))
 }
 
 // joined makes one message of those that users say in a row: what was said to

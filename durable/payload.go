@@ -94,7 +94,9 @@ func (ex *executor) blob(digest, chain string, data []byte) (*journal.Blob, erro
 
 func blobDigest(data []byte) string {
 	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	var buf [2 * sha256.Size]byte
+	hex.Encode(buf[:], sum[:])
+	return string(buf[:])
 }
 
 // maxPayload is the limit of one value: of the options, or of the cluster
