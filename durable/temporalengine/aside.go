@@ -40,8 +40,9 @@ func (a *asides) run(fn func()) {
 	case s.ended:
 		a.give(s)
 	case s.failed != nil:
+		failed := s.failed // once it is given, it is another one's
 		a.give(s)
-		panic(s.failed)
+		panic(failed)
 	default:
 		go s.next() // the Goexit goes on, on the goroutine that is waiting for it
 		panic(problem(&durable.Problem{Kind: "panic", Text: "a function that the run's code gave to durable ended its goroutine (runtime.Goexit, or FailNow of a test)"}))
