@@ -84,16 +84,21 @@ func TestEndsWhileDescribed(t *testing.T) {
 func TestListensBeforeItBegins(t *testing.T) {
 	t.Parallel()
 	ctx := within(t, time.Minute)
-	says := durable.NewStream[string]("says")
+	says, nudge := durable.NewStream[string]("says"), durable.NewSignal[string]("nudge")
 	flow := durable.NewWorkflow("flow", func(ctx context.Context, _ string) (string, error) {
 		says.Append(ctx, "hello")
 		return "", nil
-	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{says}})
+	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{says, nudge}})
 	o := temporalengine.Options{TaskQueue: queue(t), ClientOnly: true, Engine: durable.Options{Logger: quietLog}}
 	desk := on(t, o, flow)
 	run, err := flow.Start(ctx, desk, "", &durable.StartOptions{ID: id(t)})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for range 3 { // what comes for it does not make it one that has begun
+		if err := nudge.Send(ctx, run, "", nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	heard := make(chan error, 1)
 	go func() {

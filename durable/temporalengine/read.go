@@ -130,7 +130,6 @@ func ending(ev *historypb.HistoryEvent) (durable.State, *commonpb.Payload, *dura
 	return durable.Running, nil, nil
 }
 
-// describe puts together what the cluster knows and what the run knows.
 // describe puts together what the cluster and the code say of a run. The code
 // is asked later: if it has come to its end meanwhile, the cluster is asked
 // again.
@@ -467,7 +466,7 @@ func (h *shared) stream(ctx context.Context, req *durable.Request) (*durable.Rep
 		ref := refOf(info)
 		over := stateIn(info).Done() // before it is asked: nothing follows then
 		rep, err := h.ask(ctx, info, req)
-		unbegun := errors.Is(err, durable.ErrNoWorker) && !over && !hasTurned(info) // has said nothing yet
+		unbegun := errors.Is(err, errUnbegun) && !over // has said nothing yet
 		if !unbegun && (err != nil || rep.Err != nil || len(rep.Entries) > 0) {
 			return rep, err
 		}

@@ -3,8 +3,10 @@ package temporalengine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -28,17 +30,41 @@ func (h *shared) askHere(ctx context.Context, info *described, req *durable.Requ
 	if err != nil {
 		return nil, err
 	}
-	// An error is what the run's code comes to today; the turns before it are
-	// there.
-	err = r.ReplayWorkflowExecution(ctx, h.client.WorkflowService(), silent, h.space, workflow.Execution{ID: ref.WorkflowID, RunID: ref.RunID})
+	events, err := h.events(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if events = decided(events); len(events) > 0 {
+		// An error is what the run's code comes to today; the turns before it are
+		// there.
+		err = r.ReplayWorkflowHistoryWithOptions(silent, &historypb.History{Events: events}, worker.ReplayWorkflowHistoryOptions{
+			OriginalExecution: workflow.Execution{ID: ref.WorkflowID, RunID: ref.RunID},
+		})
+	}
 	if c.in == nil || c.in.d == nil {
 		if err == nil {
-			err = fmt.Errorf("run %v has not begun", ref)
+			err = fmt.Errorf("run %v %w", ref, errUnbegun)
 		}
 		return nil, fmt.Errorf("%w on task queue %q, and a replay here says: %w", durable.ErrNoWorker, queueOf(info, h.queue), err)
 	}
 	defer c.in.d.run.Close()
 	return c.in.d.run.Do(req), nil
+}
+
+// errUnbegun says that no turn of a run has come to its end.
+var errUnbegun = errors.New("has not begun")
+
+// decided is a history without the turn that a worker is at, which the SDK would
+// replay: nobody has decided yet what comes of it. It is empty where that is
+// the first one.
+func decided(events []*historypb.HistoryEvent) []*historypb.HistoryEvent {
+	if n := len(events) - 1; n >= 0 && events[n].GetWorkflowTaskStartedEventAttributes() != nil {
+		events = events[:n]
+	}
+	if !slices.ContainsFunc(events, func(ev *historypb.HistoryEvent) bool { return ev.GetWorkflowTaskCompletedEventAttributes() != nil }) {
+		return nil
+	}
+	return events
 }
 
 // replayer replays histories with the workflows of this program.
