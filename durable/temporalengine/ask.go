@@ -212,7 +212,10 @@ func (h *shared) ask(ctx context.Context, info *described, req *durable.Request)
 		}
 	}
 	rep, err := h.askHere(ctx, info, req)
-	if err != nil && p != nil {
+	if p != nil && errors.Is(err, errUnbegun) {
+		rep, err = h.askUnbegun(ctx, ref, req)
+	}
+	if p != nil && err != nil {
 		return blockedReply(ref, p), nil
 	}
 	return rep, err

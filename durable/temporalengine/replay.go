@@ -145,7 +145,8 @@ func (c *capture) InterceptWorkflow(ctx workflow.Context, next interceptor.Workf
 	return in
 }
 
-// askUnbegun answers for a run that ended before its code ran.
+// askUnbegun answers for a run that ended before its code ran, or whose first
+// turn is a problem.
 func (h *shared) askUnbegun(ctx context.Context, ref durable.Ref, req *durable.Request) (*durable.Reply, error) {
 	events, err := h.events(ctx, ref)
 	if err != nil {
