@@ -341,8 +341,9 @@ func (m *model) tools(q *query, r *llm.Request) error {
 func used(messages []llm.Message) (out []llm.Tool) {
 	for _, m := range messages {
 		for _, c := range m.Calls() {
-			if !slices.ContainsFunc(out, func(t llm.Tool) bool { return t.Name == c.Name }) {
-				out = append(out, llm.Tool{Name: c.Name})
+			name := wire.CallName(c.Name)
+			if !slices.ContainsFunc(out, func(t llm.Tool) bool { return t.Name == name }) {
+				out = append(out, llm.Tool{Name: name})
 			}
 		}
 	}
@@ -439,7 +440,7 @@ func (m *model) block(i int, role llm.Role, p *llm.Part) (block, error) {
 		case len(input) == 0:
 			input = json.RawMessage("{}")
 		}
-		return block{Type: "tool_use", ID: wire.CallID(p.Call.ID), Name: p.Call.Name, Input: input}, nil
+		return block{Type: "tool_use", ID: wire.CallID(p.Call.ID), Name: wire.CallName(p.Call.Name), Input: input}, nil
 	case p.Result != nil:
 		return m.result(i, p.Result)
 	case strings.TrimSpace(p.Text) == "": // the API refuses it

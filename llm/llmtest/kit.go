@@ -23,6 +23,7 @@ func TestModel(t *testing.T, open func(t *testing.T, s *Script) llm.Model) {
 		"Answers":        answers,
 		"Tools":          tools,
 		"BadArguments":   badArguments,
+		"BadNames":       badNames,
 		"Schema":         schema,
 		"Media":          media,
 		"Stops":          stops,
@@ -231,6 +232,34 @@ func badArguments(t *testing.T, open func(*testing.T, *Script) llm.Model) {
 			t.Errorf("the model sees %s again, and wrote %s", c.Args, calls[i].Args)
 		}
 	}
+}
+
+// badNames: a model calls tools by names that no provider takes back, which is
+// for whoever offers the tools to tell it.
+func badNames(t *testing.T, open func(*testing.T, *Script) llm.Model) {
+	names := []string{"functions.read_file", "read\nfile", strings.Repeat("n", 200), "é"}
+	var script []string
+	for _, name := range names {
+		script = append(script, name, `{}`)
+	}
+	s := New(Calls(script...), Say("Sorry."))
+	m := open(t, s)
+	r := user("Go.")
+	r.Tools = []llm.Tool{{Name: "read_file"}}
+	res, _ := both(t, m, r)
+	tools := llm.Message{Role: llm.RoleTools}
+	for i, c := range res.Message.Calls() {
+		if c.Name != names[i] {
+			t.Errorf("the model called %q, and the answer has %q", names[i], c.Name)
+		}
+		tools.Parts = append(tools.Parts, llm.Part{Result: &llm.ToolResult{ID: c.ID, Name: c.Name, Parts: []llm.Part{{Text: "there is no such tool"}}, Error: true}})
+	}
+	r.Messages = append(r.Messages, res.Message, tools)
+	if res, _ := both(t, m, r); res.Message.Text() != "Sorry." {
+		t.Errorf("the answer is %s", dump(res))
+	}
+	r.Tools = nil // the conversation still has calls
+	both(t, m, r)
 }
 
 func schema(t *testing.T, open func(*testing.T, *Script) llm.Model) {

@@ -329,7 +329,7 @@ func (m *model) assistant(w *plainjson.Writer, i int, msg *llm.Message) error {
 			w.Text(`,"function":{"arguments":`)
 			w.String(wire.Written(p.Call))
 			w.Text(`,"name":`)
-			w.String(p.Call.Name)
+			w.String(wire.CallName(p.Call.Name))
 			w.Text(`},"type":"function"}`)
 			if m.own(p) && !join(w, from, p.Raw.Data) {
 				return m.Refuse("message %d: call %s has raw data that are no object", i, p.Call.ID)

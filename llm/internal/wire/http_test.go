@@ -248,6 +248,15 @@ func TestUniqueIDs(t *testing.T) {
 	}
 }
 
+func TestCallName(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"": "_", "read-file_2": "read-file_2", "functions.read": "functions_read", "a\nb": "a_b", strings.Repeat("é", 40): strings.Repeat("_", 64)} {
+		if got := wire.CallName(name); got != want {
+			t.Errorf("%q becomes %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestSecretsThatComeBack are told by an endpoint in other forms than they were
 // sent in, and in places where nobody expects them.
 func TestSecretsThatComeBack(t *testing.T) {

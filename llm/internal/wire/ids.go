@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,6 +24,22 @@ func CallID(id string) string {
 	}
 	sum := sha256.Sum256([]byte(id))
 	return "call_" + hex.EncodeToString(sum[:16])
+}
+
+// CallName is the name of a call as any provider takes it back. Models call
+// tools that there are none of ("functions.read"), by names that nobody could
+// give one.
+func CallName(name string) string {
+	if llm.ToolName(name) {
+		return name
+	}
+	b := []byte(name[:min(len(name), 64)])
+	for i := range b {
+		if !llm.ToolName(string(b[i : i+1])) {
+			b[i] = '_'
+		}
+	}
+	return cmp.Or(string(b), "_")
 }
 
 // UniqueIDs gives those calls of an answer an ID that have none, or one that
