@@ -2,22 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"time"
-
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/mcpagent/mcpagent/agent"
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/localengine"
-	"github.com/mcpagent/mcpagent/internal/toolset"
-	"github.com/mcpagent/mcpagent/llm"
-	"github.com/mcpagent/mcpagent/mcphost"
 )
 
 // agentsAtOnce runs 1,000 agents at once, and then has as many wait for a
@@ -89,96 +81,5 @@ func (b *bench) agentsAtOnce(onFile bool) (err error) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 	b.add(row{what: fmt.Sprintf("… as many that wait for a person: memory of each, %s", where), ours: fmt.Sprintf("%.1f KB", float64(int64(inUse())-int64(before))/float64(n)/1024)})
-	return nil
-}
-
-// serverVar makes the command an MCP server on its standard input and output.
-const serverVar = "MCPAGENT_BENCH_SERVER"
-
-type echoed struct {
-	Text string `json:"text"`
-}
-
-// echoServer has a tool that says what it is told.
-func echoServer() *mcp.Server {
-	s := mcp.NewServer(&mcp.Implementation{Name: "echo", Version: "1"}, nil)
-	mcp.AddTool(s, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, in echoed) (*mcp.CallToolResult, any, error) {
-		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: in.Text}}}, nil, nil
-	})
-	return s
-}
-
-// inside is a server of this process.
-func inside(ctx context.Context) (mcp.Transport, error) {
-	theirs, ours := mcp.NewInMemoryTransports()
-	_, err := echoServer().Connect(ctx, theirs, nil)
-	return ours, err
-}
-
-// hostCall measures a tool call through the host beyond one by a bare session
-// of the SDK, which takes the host's place in the same step.
-func hostCall(b *bench) error {
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	for _, revision := range []string{"2025-11-25", "2026-07-28"} {
-		child := exec.Command(program)
-		child.Env = append(os.Environ(), serverVar+"=1")
-		err := b.hostCall("a server of this process, revision "+revision, mcphost.Server{Dial: inside, Pin: revision}, inside)
-		if err == nil {
-			err = b.hostCall("a server on standard input and output, revision "+revision,
-				mcphost.Server{Command: program, Env: map[string]durable.Secret{serverVar: durable.NewSecret("1")}, Pin: revision},
-				func(context.Context) (mcp.Transport, error) { return &mcp.CommandTransport{Command: child}, nil })
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *bench) hostCall(what string, s mcphost.Server, dial func(context.Context) (mcp.Transport, error)) (err error) {
-	h := mcphost.New(&mcphost.Options{Logger: quiet, Servers: map[string]mcphost.Server{"it": s}})
-	defer func() { err = errors.Join(err, h.Close(context.Background())) }()
-	t, err := dial(b.ctx)
-	if err != nil {
-		return err
-	}
-	cs, err := mcp.NewClient(&mcp.Implementation{Name: "bare", Version: "1"}, nil).Connect(b.ctx, t, &mcp.ClientSessionOptions{ProtocolVersion: s.Pin})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, cs.Close()) }()
-	bare := toolset.Call.Bind(func(ctx context.Context, in toolset.CallIn) (out toolset.CallOut, err error) {
-		res, err := cs.CallTool(ctx, &mcp.CallToolParams{Name: in.Tool, Arguments: in.Call.Args})
-		if err == nil {
-			out.Result = &llm.ToolResult{ID: in.Call.ID, Name: in.Call.Name, Parts: []llm.Part{{Text: res.Content[0].(*mcp.TextContent).Text}}}
-		}
-		return out, err
-	})
-	in := toolset.CallIn{Server: "it", Tool: "echo", Call: llm.ToolCall{ID: "1", Name: "it_echo", Args: json.RawMessage(`{"text":"hello"}`)}}
-	n := b.size(200)
-	var cpu [2]times
-	by := func(cpu *times, d durable.Definer) func() (time.Duration, error) {
-		ctx := durable.With(b.ctx, d)
-		return many(cpu, n, 1, func() error {
-			out, err := toolset.Call.Do(ctx, in)
-			if err == nil && out.Result.Text() != "hello" {
-				err = fmt.Errorf("the server said %q", out.Result.Text())
-			}
-			return err
-		})
-	}
-	often := *b // many short turns: what is looked for is a small part of a call
-	often.rounds *= 5
-	got, err := often.interleave(contender{"the host", by(&cpu[0], h)}, contender{"the bare session", by(&cpu[1], bare)})
-	if err != nil {
-		return err
-	}
-	over := got[0].minus(got[1]).median()
-	b.add(row{what: "a tool call through the host, " + what + ": beyond the bare session's", ours: fmt.Sprintf("%s of %s", short(over), short(got[0].median())),
-		limit: "15 µs; bare session: " + short(got[1].median()), ratio: float64(over) / float64(15*time.Microsecond), target: 1})
-	b.add(row{what: "… processor time", ours: fmt.Sprintf("%s of %s", short(cpu[0].minus(cpu[1]).median()), short(cpu[0].median())), limit: "bare session: " + short(cpu[1].median())})
 	return nil
 }
