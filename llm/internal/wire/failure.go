@@ -17,6 +17,10 @@ import (
 // errHalf is that of an answer that broke off.
 var errHalf = errors.New("the answer ended before it was whole")
 
+// maxSaid is what is read of an error's body: enough to show, and to find in it
+// what is a secret.
+const maxSaid = 256 << 10
+
 // A Caller is a model of a provider, whose name errors have and whose secrets
 // they don't.
 type Caller struct {
@@ -98,6 +102,7 @@ func (c Caller) failure(ctx context.Context, raw *http.Response, err error, told
 		}
 	}
 	said := func(body []byte) {
+		body = body[:min(len(body), maxSaid)]
 		text := strings.TrimSpace(string(body))
 		if json.Valid(body) {
 			text = c.At.Read(e, body)
@@ -119,7 +124,7 @@ func (c Caller) failure(ctx context.Context, raw *http.Response, err error, told
 			e.Message = Words(fmt.Sprintf("the endpoint sends its callers to %s, which was not followed: write %s.base_url anew if that is right", to.Redacted(), c.Provider), c.At.secrets...)
 			break
 		}
-		body, _ := io.ReadAll(raw.Body) // what was read of it says enough
+		body, _ := io.ReadAll(io.LimitReader(raw.Body, maxSaid)) // what was read of it says enough
 		said(body)
 	case told != nil:
 		e.Class = llm.Server

@@ -248,6 +248,36 @@ func TestUniqueIDs(t *testing.T) {
 	}
 }
 
+// TestEndlessError: what an endpoint says of a failure is read to a bound.
+func TestEndlessError(t *testing.T) {
+	t.Parallel()
+	sent := make(chan int, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		piece := []byte(strings.Repeat("the disk is full. ", 1<<12))
+		n := 0
+		for r.Context().Err() == nil && n < 48<<20 {
+			m, _ := w.Write(piece)
+			n += m
+		}
+		sent <- n
+	}))
+	defer s.Close()
+	u, err := wire.BaseURL("x", s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := wire.NewEndpoint(u, nil, func(*llm.Error, []byte) string { return "" })
+	_, err = wire.Caller{Provider: "x", Model: "m", At: &e}.Ask(t.Context(), []byte("{}"), new(any))
+	var failed *llm.Error
+	if !errors.As(err, &failed) || failed.Class != llm.Server || !strings.HasPrefix(failed.Message, "the disk is full. the") {
+		t.Error(err)
+	}
+	if n := <-sent; n > 24<<20 { // it is on the way, in buffers of the system
+		t.Errorf("%d bytes of an error were read", n)
+	}
+}
+
 func TestCallName(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"": "_", "read-file_2": "read-file_2", "functions.read": "functions_read", "a\nb": "a_b", strings.Repeat("é", 40): strings.Repeat("_", 64)} {
