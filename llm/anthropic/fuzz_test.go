@@ -72,7 +72,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		next.Messages = append(next.Messages, tools)
 		answer, kind = hello, "application/json"
-		if _, err := m.Call(t.Context(), next); err != nil && (!errors.As(err, &e) || !strings.Contains(err.Error(), "has the name")) {
+		if _, err := m.Call(t.Context(), next); err != nil {
 			t.Fatalf("the answer cannot be sent back: %v", err)
 		}
 	})

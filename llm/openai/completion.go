@@ -26,11 +26,30 @@ type alternative struct {
 
 // spoken is what a model says, or the next piece of it.
 type spoken struct {
-	Content          string  `json:"content"`
+	Content          words   `json:"content"`
 	Refusal          string  `json:"refusal"`
 	ReasoningContent string  `json:"reasoning_content"` // endpoints have two names for it
 	Reasoning        string  `json:"reasoning"`
 	ToolCalls        []piece `json:"tool_calls"`
+}
+
+// words are a text, which some endpoints send in parts.
+type words string
+
+// UnmarshalJSON implements [json.Unmarshaler]. What is neither is left out.
+func (w *words) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, (*string)(w)) == nil {
+		return nil
+	}
+	var parts []json.RawMessage
+	_ = json.Unmarshal(b, &parts) // as far as it goes
+	for _, p := range parts {
+		var part struct{ Type, Text string }
+		if json.Unmarshal(p, &part) == nil && part.Type == "text" {
+			*w += words(part.Text)
+		}
+	}
+	return nil
 }
 
 type usage struct {
@@ -90,7 +109,7 @@ func (s *spoken) readJSON(p *plainjson.Parser) bool {
 	return p.Object(func(key []byte) bool {
 		switch string(key) {
 		case "content":
-			return p.String(&s.Content)
+			return p.String((*string)(&s.Content))
 		case "refusal":
 			return p.String(&s.Refusal)
 		case "reasoning_content":

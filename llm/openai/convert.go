@@ -374,7 +374,7 @@ func (m *model) response(r *llm.Request, c *completion, raw []byte) (*llm.Respon
 	choice := c.Choices[0]
 	msg := &choice.Message
 	a.id, a.model, a.finish, a.usage = c.ID, c.Model, choice.FinishReason, c.Usage.usage()
-	a.text.WriteString(msg.Content)
+	a.text.WriteString(string(msg.Content))
 	a.refusal.WriteString(msg.Refusal)
 	a.think(msg)
 	for i := range msg.ToolCalls {
@@ -405,6 +405,12 @@ type call struct {
 	extra    map[string]json.RawMessage
 }
 
+// whole reports whether all arguments have come.
+func (c *call) whole() bool {
+	args := c.args.String()
+	return strings.HasSuffix(args, "}") && json.Valid([]byte(args))
+}
+
 // think takes a piece of reasoning, under any of its names.
 func (a *answer) think(s *spoken) string {
 	piece, name := s.ReasoningContent, "reasoning_content"
@@ -427,7 +433,8 @@ func (a *answer) call(p *piece) *call {
 			break
 		}
 	}
-	begun := c == nil || p.id != "" && c.id != "" && p.id != c.id // some endpoints give every call the index 0
+	// Some endpoints give every call the index 0, and some no ID.
+	begun := c == nil || p.id != "" && c.id != "" && p.id != c.id || p.id == "" && p.name != "" && p.args != "" && c.whole()
 	if begun {
 		c = &call{index: p.index}
 		a.order = append(a.order, c)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,6 +156,53 @@ data: {"id":"c1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
 	}
 }
 
+// TestWords are what models say in the forms that endpoints have for it.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	event := func(delta string) string { return `data: {"choices":[{"index":0,"delta":` + delta + "}]}\n\n" }
+	const done = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE] \n\n"
+	const parts = `{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Hm."}]},{"type":"text","text":"It is "},7,{"type":"text","text":"42."}]}`
+	for name, body := range map[string]string{
+		"parts":           `{"choices":[{"message":` + parts + `}]}`,
+		"parts, streamed": event(parts) + done,
+	} {
+		m := open(t, &endpoint{body: body})
+		r := &llm.Request{Messages: []llm.Message{llm.User("x")}}
+		var res *llm.Response
+		var err error
+		if strings.HasPrefix(body, "data:") {
+			_, _, res, err = stream(t, m, r)
+		} else {
+			res, err = m.Call(t.Context(), r)
+		}
+		if err != nil || res.Message.Text() != "It is 42." {
+			t.Errorf("%s: %+v, %v", name, res, err)
+		}
+	}
+}
+
+// TestCallsWithoutIDs are told apart though all have the index 0.
+func TestCallsWithoutIDs(t *testing.T) {
+	t.Parallel()
+	piece := func(name, args string) string {
+		b, _ := json.Marshal(args)
+		return `data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"","type":"function","function":{"name":"` + name + `","arguments":` + string(b) + "}}]}}]}\n\n"
+	}
+	m := open(t, &endpoint{body: piece("a", `{"n":`) + piece("a", `{}`) + piece("a", `}`) + piece("a", "") + piece("a", `{"n":2}`) + piece("b", `{}`) + piece("c", "null") +
+		"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n"})
+	_, _, res, err := stream(t, m, &llm.Request{Messages: []llm.Message{llm.User("x")}, Tools: []llm.Tool{{Name: "a"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range res.Message.Calls() {
+		got = append(got, c.Name+" "+string(c.Args)+c.Bad)
+	}
+	if want := []string{`a {"n":{}}`, `a {"n":2}`, `b {}`, `c {}`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestOddAnswers are those of endpoints that have their own ideas.
 func TestOddAnswers(t *testing.T) {
 	t.Parallel()
@@ -173,6 +221,7 @@ func TestOddAnswers(t *testing.T) {
 		"a page":         {endpoint{body: `<html>`, header: map[string]string{"Content-Type": "text/html"}}, llm.Malformed},
 		"no JSON":        {endpoint{body: `{"id"`}, llm.Malformed},
 		"error with 200": {endpoint{body: "data: {\"error\":{\"message\":\"x\",\"code\":\"rate_limit_exceeded\"}}\n\n"}, llm.RateLimit},
+		"error by name":  {endpoint{body: "data: {\"message\":\"x\",\"code\":\"rate_limit_exceeded\"}\nevent: error\n\n"}, llm.Server},
 		"half a stream":  {endpoint{body: "data: {\"id\":\"c1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n"}, llm.Network},
 		"a redirect":     {endpoint{status: 304}, llm.Malformed},
 	} {

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/mcpagent/mcpagent/llm"
@@ -19,12 +20,12 @@ func (m *model) stream(ctx context.Context, r *llm.Request, yield func(llm.Delta
 	}
 	defer s.Close()
 	var a answer
-	for s.Next() && string(s.Data) != "[DONE]" {
+	for s.Next() && string(bytes.TrimSpace(s.Data)) != "[DONE]" {
 		var c completion
 		if err := s.Decode(&c); err != nil {
 			return err
 		}
-		if len(c.Error) > 0 && string(c.Error) != "null" {
+		if s.Kind == "error" || len(c.Error) > 0 && string(c.Error) != "null" {
 			return s.Told()
 		}
 		if !a.add(&c, yield) {
@@ -60,9 +61,9 @@ func (a *answer) add(c *completion, yield func(llm.Delta) bool) bool {
 	if thought := a.think(d); thought != "" && !yield(llm.Delta{Reasoning: thought}) {
 		return false
 	}
-	a.text.WriteString(d.Content)
+	a.text.WriteString(string(d.Content))
 	a.refusal.WriteString(d.Refusal)
-	if text := d.Content + d.Refusal; text != "" && !yield(llm.Delta{Text: text}) {
+	if text := string(d.Content) + d.Refusal; text != "" && !yield(llm.Delta{Text: text}) {
 		return false
 	}
 	for i := range d.ToolCalls {

@@ -175,7 +175,7 @@ func TestAnswersAreBounded(t *testing.T) {
 
 func TestStream(t *testing.T) {
 	t.Parallel()
-	s, err := at(io.NopCloser(strings.NewReader(": a comment\nevent: x\ndata: 1\r\ndata:2\n\nevent: nothing\n\n\nid: 7\ndata: 3\n\ndata: broken off"))).Listen(t.Context(), nil)
+	s, err := at(io.NopCloser(strings.NewReader("\ufeffevent: first\ndata: 0\n\n: a comment\nevent: x\ndata: 1\r\ndata:2\n\nevent: nothing\n\n\nid: 7\ndata: 3\n\ndata: broken off"))).Listen(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestStream(t *testing.T) {
 	for s.Next() {
 		got = append(got, s.Kind+" "+string(s.Data))
 	}
-	if want := []string{"x 1\n2", " 3"}; !slices.Equal(got, want) {
+	if want := []string{"first 0", "x 1\n2", " 3"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	var e *llm.Error

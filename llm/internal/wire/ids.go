@@ -58,9 +58,10 @@ func UniqueIDs(r *llm.Request, answer *llm.Message) {
 	}
 }
 
-// Args are the arguments that a model wrote, as [llm.ToolCall] has them.
+// Args are the arguments that a model wrote, as [llm.ToolCall] has them. Null
+// is what some write where there are none.
 func Args(text string) (args json.RawMessage, bad string) {
-	if text == "" {
+	if text == "" || text == "null" {
 		return json.RawMessage("{}"), ""
 	}
 	var out bytes.Buffer

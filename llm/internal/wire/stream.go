@@ -18,6 +18,7 @@ type Stream struct {
 	ctx   context.Context
 	res   *http.Response
 	lines *bufio.Scanner
+	begun bool
 }
 
 // Listen sends a request whose answer is a stream, which has to be closed.
@@ -37,6 +38,9 @@ func (s *Stream) Next() bool {
 	s.Kind, s.Data = "", s.Data[:0]
 	for s.lines.Scan() {
 		line := s.lines.Bytes()
+		if !s.begun {
+			s.begun, line = true, bytes.TrimPrefix(line, []byte("\ufeff"))
+		}
 		if len(line) == 0 {
 			if len(s.Data) > 0 {
 				return true
