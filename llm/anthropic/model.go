@@ -3,6 +3,7 @@ package anthropic
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"iter"
 
 	"github.com/mcpagent/mcpagent/llm"
@@ -39,13 +40,23 @@ func (m *model) Call(ctx context.Context, r *llm.Request) (*llm.Response, error)
 	}
 	var msg said
 	raw, err := m.Ask(ctx, body, &msg)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
+	}
+	return m.whole(r, q, &msg, raw)
+}
+
+// whole is an answer that came as a whole.
+func (m *model) whole(r *llm.Request, q *query, msg *said, raw []byte) (*llm.Response, error) {
+	switch {
 	case string(bytes.TrimSpace(raw)) == "null":
 		return nil, m.Malformed("the answer is none", "null")
 	case msg.StopReason == "":
 		return nil, m.Malformed("the answer has no reason to end", string(raw))
+	case len(msg.Content) == 0: // or there is one of another type
+		if err := json.Unmarshal(raw, new(struct{ Content []json.RawMessage })); err != nil {
+			return nil, m.Malformed("the answer has no content: "+err.Error(), string(raw))
+		}
 	}
 	a := answer{id: msg.ID, model: msg.Model, stop: msg.StopReason, refusal: msg.StopDetails.Explanation}
 	a.count(&msg.Usage)

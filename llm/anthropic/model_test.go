@@ -113,6 +113,53 @@ func TestCall(t *testing.T) {
 	}
 }
 
+// TestWholeInSpiteOfAStream: a server that does not stream is read all the same.
+func TestWholeInSpiteOfAStream(t *testing.T) {
+	t.Parallel()
+	var text, thought, called string
+	var got *llm.Response
+	for d, err := range open(t, &endpoint{body: whole}, "").Stream(t.Context(), question) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, thought, got = text+d.Text, thought+d.Reasoning, d.Response
+		if d.Call != nil {
+			called += d.Call.Name
+		}
+	}
+	if d := cmp.Diff(wanted(`{"type":"thinking","thinking":"Hm.","signature":"c2ln"}`), got); d != "" || text != "Let me look." || thought != "Hm." || called != "read" {
+		t.Errorf("%q, %q, %q: -want +got\n%s", text, thought, called, d)
+	}
+}
+
+// TestOddAnswers are those of endpoints that have their own ideas.
+func TestOddAnswers(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]llm.Class{
+		`{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`: llm.Overloaded,
+		`{"id":"x","content":"It is 42.","stop_reason":"end_turn"}`:                   llm.Malformed,
+		`{"id":"x","content":[]}`: llm.Malformed,
+		`<html>`:                  llm.Malformed,
+		`null`:                    llm.Malformed,
+	} {
+		m := open(t, &endpoint{body: body}, "")
+		_, called := m.Call(t.Context(), question)
+		var streamed error
+		for _, err := range m.Stream(t.Context(), question) {
+			streamed = err
+		}
+		for _, err := range []error{called, streamed} {
+			var e *llm.Error
+			if body == "null" && err == streamed {
+				want = llm.Network // no stream, and nothing that looks like an answer
+			}
+			if !errors.As(err, &e) || e.Class != want {
+				t.Errorf("%s: got %v, want %s", body, err, want)
+			}
+		}
+	}
+}
+
 func TestStream(t *testing.T) {
 	t.Parallel()
 	e := &endpoint{body: events(

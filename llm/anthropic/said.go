@@ -8,6 +8,7 @@ import (
 
 // said is an answer, or the beginning of one.
 type said struct {
+	Type        string            `json:"type"`
 	ID          string            `json:"id"`
 	Model       string            `json:"model"`
 	Content     []json.RawMessage `json:"content"`
@@ -15,6 +16,9 @@ type said struct {
 	StopDetails stopDetails       `json:"stop_details"`
 	Usage       usage             `json:"usage"`
 }
+
+// Failed reports whether it is an error.
+func (s *said) Failed() bool { return s.Type == "error" }
 
 type stopDetails struct {
 	Explanation string `json:"explanation"`
@@ -35,6 +39,8 @@ type usage struct {
 func (s *said) ReadJSON(p *plainjson.Parser) bool {
 	return p.Object(func(key []byte) bool {
 		switch string(key) {
+		case "type":
+			return p.Word(&s.Type, "message") || p.Null()
 		case "id":
 			return p.String(&s.ID)
 		case "model":

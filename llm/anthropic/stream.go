@@ -40,6 +40,17 @@ func (m *model) stream(ctx context.Context, r *llm.Request, q *query, yield func
 		return err
 	}
 	defer s.Close()
+	var msg said
+	if raw, err := s.Whole(&msg); raw != nil || err != nil {
+		if err != nil {
+			return err
+		}
+		res, err := m.whole(r, q, &msg, raw)
+		if err == nil {
+			wire.Tell(res, yield)
+		}
+		return err
+	}
 	var a answer
 	for s.Next() {
 		if s.Kind == "error" {

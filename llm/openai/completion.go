@@ -14,8 +14,13 @@ type completion struct {
 	Model   string          `json:"model"`
 	Choices []alternative   `json:"choices"`
 	Usage   usage           `json:"usage"`
-	Error   json.RawMessage `json:"error"` // in a stream
+	Error   json.RawMessage `json:"error"` // in spite of the status
 }
+
+// Failed reports whether it is nothing but an error.
+func (c *completion) Failed() bool { return len(c.Choices) == 0 && c.failed() }
+
+func (c *completion) failed() bool { return len(c.Error) > 0 && string(c.Error) != "null" }
 
 type alternative struct {
 	Index        int    `json:"index"`

@@ -385,7 +385,19 @@ func (m *model) response(r *llm.Request, c *completion, raw []byte) (*llm.Respon
 	if a.finish == "" {
 		a.finish = "stop" // some endpoints say nothing in a whole answer
 	}
-	return a.response(m, r), nil
+	out := a.response(m, r)
+	if len(out.Message.Parts) == 0 && !spoke(raw) {
+		return nil, m.Malformed("the answer has no message", string(raw))
+	}
+	return out, nil
+}
+
+// spoke reports whether an answer that says nothing has a message that does so.
+func spoke(raw []byte) bool {
+	var c struct {
+		Choices []struct{ Message *struct{} }
+	}
+	return json.Unmarshal(raw, &c) == nil && len(c.Choices) > 0 && c.Choices[0].Message != nil
 }
 
 // answer is what has come of one.

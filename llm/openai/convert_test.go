@@ -181,6 +181,21 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestServersThatDoNotStream answer as a whole though they are asked for a
+// stream.
+func TestServersThatDoNotStream(t *testing.T) {
+	t.Parallel()
+	m := open(t, &endpoint{body: "\n" + whole})
+	r := &llm.Request{Messages: []llm.Message{llm.User("x")}, Tools: []llm.Tool{{Name: "read"}}}
+	text, calls, res, err := stream(t, m, r)
+	if d := cmp.Diff(want, res); d != "" || err != nil || text != "Let me look." || !slices.Equal(calls, []string{"read", "read"}) {
+		t.Errorf("%v, %q, %v: -want +got\n%s", err, text, calls, d)
+	}
+	for range m.Stream(t.Context(), r) {
+		break
+	}
+}
+
 // TestCallsWithoutIDs are told apart though all have the index 0.
 func TestCallsWithoutIDs(t *testing.T) {
 	t.Parallel()
@@ -222,19 +237,22 @@ func TestOddAnswers(t *testing.T) {
 		"no JSON":        {endpoint{body: `{"id"`}, llm.Malformed},
 		"error with 200": {endpoint{body: "data: {\"error\":{\"message\":\"x\",\"code\":\"rate_limit_exceeded\"}}\n\n"}, llm.RateLimit},
 		"error by name":  {endpoint{body: "data: {\"message\":\"x\",\"code\":\"rate_limit_exceeded\"}\nevent: error\n\n"}, llm.Server},
+		"only an error":  {endpoint{body: `{"error":{"message":"x","code":429}}`}, llm.RateLimit},
+		"error in words": {endpoint{body: `{"error":"Unexpected endpoint or method."}`}, llm.Server},
+		"no message":     {endpoint{body: `{"choices":[{"text":"x","finish_reason":"stop"}]}`}, llm.Malformed},
+		"null message":   {endpoint{body: `{"choices":[{"message":null,"finish_reason":"stop"}]}`}, llm.Malformed},
 		"half a stream":  {endpoint{body: "data: {\"id\":\"c1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n"}, llm.Network},
 		"a redirect":     {endpoint{status: 304}, llm.Malformed},
 	} {
 		m := open(t, &c.e)
 		r := &llm.Request{Messages: []llm.Message{llm.User("x")}}
-		var err error
-		if strings.HasPrefix(c.e.body, "data:") {
-			_, _, _, err = stream(t, m, r)
-		} else {
-			_, err = m.Call(t.Context(), r)
+		if !strings.HasPrefix(c.e.body, "data:") {
+			if _, err := m.Call(t.Context(), r); class(err) != c.want {
+				t.Errorf("%s: got %v, want %s", name, err, c.want)
+			}
 		}
-		if class(err) != c.want {
-			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		if _, _, _, err := stream(t, m, r); class(err) != c.want {
+			t.Errorf("%s, streamed: got %v, want %s", name, err, c.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"encoding/json"
 
 	"github.com/mcpagent/mcpagent/llm"
@@ -33,8 +34,13 @@ func read(e *llm.Error, body []byte) string {
 		}
 	}
 	e.Code = inner.Type
-	if code, ok := inner.Code.(string); ok && code != "" {
-		e.Code = code
+	switch code := inner.Code.(type) {
+	case string:
+		e.Code = cmp.Or(code, e.Code)
+	case float64: // of a router, which tells the status of whom it asked
+		if e.Status == 0 && code >= 400 && code < 600 {
+			e.Class = wire.Class(int(code))
+		}
 	}
 	e.Class = class(e.Class, e.Code, inner.Type, text)
 	return text

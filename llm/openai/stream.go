@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/mcpagent/mcpagent/llm"
+	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
 
 // stream sends a request and hands out the answer as it comes, until yield
@@ -19,13 +20,24 @@ func (m *model) stream(ctx context.Context, r *llm.Request, yield func(llm.Delta
 		return err
 	}
 	defer s.Close()
+	var c completion
+	if raw, err := s.Whole(&c); raw != nil || err != nil {
+		if err != nil {
+			return err
+		}
+		res, err := m.response(r, &c, raw)
+		if err == nil {
+			wire.Tell(res, yield)
+		}
+		return err
+	}
 	var a answer
 	for s.Next() && string(bytes.TrimSpace(s.Data)) != "[DONE]" {
 		var c completion
 		if err := s.Decode(&c); err != nil {
 			return err
 		}
-		if s.Kind == "error" || len(c.Error) > 0 && string(c.Error) != "null" {
+		if s.Kind == "error" || c.failed() {
 			return s.Told()
 		}
 		if !a.add(&c, yield) {

@@ -155,7 +155,8 @@ func (c Caller) post(ctx context.Context, body []byte, accept string) (*http.Res
 	return res, nil
 }
 
-// Ask sends a request and decodes the whole answer, which it gives too.
+// Ask sends a request and decodes the whole answer, which it gives too: as
+// [Stream.Whole] does.
 func (c Caller) Ask(ctx context.Context, body []byte, answer any) ([]byte, error) {
 	res, err := c.post(ctx, body, "application/json")
 	if err != nil {
@@ -169,13 +170,22 @@ func (c Caller) Ask(ctx context.Context, body []byte, answer any) ([]byte, error
 	} else {
 		raw, err = io.ReadAll(res.Body)
 	}
+	return raw, c.read(ctx, res, raw, err, answer)
+}
+
+// read decodes an answer that came, or came with an error. One that is nothing
+// but an error is that of a call that failed.
+func (c Caller) read(ctx context.Context, res *http.Response, raw []byte, err error, answer any) error {
 	if err == nil {
 		err = decode(raw, answer)
 	}
 	if err != nil {
-		return nil, c.failure(ctx, res, err, nil)
+		return c.failure(ctx, res, err, nil)
 	}
-	return raw, nil
+	if f, ok := answer.(interface{ Failed() bool }); ok && f.Failed() {
+		return c.failure(ctx, res, nil, raw)
+	}
+	return nil
 }
 
 // decode reads JSON. What is of another type than it should be is left out:

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"strings"
 )
 
 // Stream is an answer as it comes: events that a server sends.
@@ -19,6 +21,7 @@ type Stream struct {
 	res   *http.Response
 	lines *bufio.Scanner
 	begun bool
+	whole io.Reader // an answer that is no stream
 }
 
 // Listen sends a request whose answer is a stream, which has to be closed.
@@ -27,9 +30,43 @@ func (c Caller) Listen(ctx context.Context, body []byte) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{c: c, ctx: ctx, res: res, lines: bufio.NewScanner(res.Body)}
+	s := &Stream{c: c, ctx: ctx, res: res}
+	events := io.Reader(res.Body)
+	if !strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+		peeked := bufio.NewReader(res.Body)
+		if c := first(peeked); c == '{' || c == '[' || c == '<' {
+			s.whole = peeked
+		}
+		events = peeked
+	}
+	s.lines = bufio.NewScanner(events)
 	s.lines.Buffer(nil, maxAnswer)
 	return s, nil
+}
+
+// first is the first byte that is no space, which it leaves there; 0: there is
+// none soon.
+func first(r *bufio.Reader) byte {
+	for n := 1; n <= r.Size(); n++ {
+		b, err := r.Peek(n)
+		if err != nil {
+			return 0
+		}
+		if c := b[n-1]; c > ' ' {
+			return c
+		}
+	}
+	return 0
+}
+
+// Whole decodes the answer of a server that does not stream, where it gave a
+// whole one; nil: it streams.
+func (s *Stream) Whole(answer any) ([]byte, error) {
+	if s.whole == nil {
+		return nil, nil
+	}
+	raw, err := io.ReadAll(s.whole)
+	return raw, s.c.read(s.ctx, s.res, raw, err, answer)
 }
 
 // Next reads an event; false: there is none any more. One that breaks off is
