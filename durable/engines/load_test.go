@@ -338,6 +338,18 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestByteOrderMark: editors of Windows begin files with one.
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "mcp_agent.config.yaml")
+	if err := os.WriteFile(path, []byte("\ufeffexecution_engine: local\r\nname: x\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := engines.Load(path, nil); err != nil || c.Engine != "local" || c.Name != "x" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestDurations(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{

@@ -1,6 +1,7 @@
 package engines
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -98,7 +99,7 @@ func (s source) parse(text []byte, p *Problems) *node {
 		p.add(at, "", "the file is nested too deeply")
 		return nil
 	}
-	f, err := parser.ParseBytes(text, 0)
+	f, err := parser.ParseBytes(bytes.TrimPrefix(text, []byte("\ufeff")), 0)
 	if err != nil {
 		var syntax yaml.Error // its Error shows the lines, which may hold secrets
 		if errors.As(err, &syntax) && syntax.GetToken() != nil {
