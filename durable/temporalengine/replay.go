@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -26,29 +27,24 @@ import (
 // how a run is looked at whose workers are gone, or whose code is stuck.
 func (h *shared) askHere(ctx context.Context, info *described, req *durable.Request) (*durable.Reply, error) {
 	ref := refOf(info)
-	r, c, err := h.replayer()
-	if err != nil {
-		return nil, err
-	}
 	events, err := h.events(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
+	var d *drive
 	if events = decided(events); len(events) > 0 {
 		// An error is what the run's code comes to today; the turns before it are
 		// there.
-		err = r.ReplayWorkflowHistoryWithOptions(silent, &historypb.History{Events: events}, worker.ReplayWorkflowHistoryOptions{
-			OriginalExecution: workflow.Execution{ID: ref.WorkflowID, RunID: ref.RunID},
-		})
+		d, err = h.replay(ctx, events, ref)
 	}
-	if c.in == nil || c.in.d == nil {
+	if d == nil {
 		if err == nil {
 			err = fmt.Errorf("run %v %w", ref, errUnbegun)
 		}
 		return nil, fmt.Errorf("%w on task queue %q, and a replay here says: %w", durable.ErrNoWorker, queueOf(info, h.queue), err)
 	}
-	defer c.in.d.run.Close()
-	return c.in.d.run.Do(req), nil
+	defer d.run.Close()
+	return d.run.Do(req), nil
 }
 
 // errUnbegun says that no turn of a run has come to its end.
@@ -67,21 +63,47 @@ func decided(events []*historypb.HistoryEvent) []*historypb.HistoryEvent {
 	return events
 }
 
-// replayer replays histories with the workflows of this program.
-func (h *shared) replayer() (worker.WorkflowReplayer, *capture, error) {
-	c := &capture{intercept: intercept{h: h}}
+// stuckAfter is how many times as long as the watchdog waits a turn may take in
+// a replay: somebody waits for an answer, and nobody for the turn.
+const stuckAfter = 10
+
+// replay replays a history with the workflows of this program, and gives what
+// came of the run, which is to be closed; nil: nothing. Code that does not come
+// back is left alone with it, where the SDK would go on beside it.
+func (h *shared) replay(ctx context.Context, events []*historypb.HistoryEvent, ref durable.Ref) (*drive, error) {
+	c := &capture{intercept: intercept{h: h}, late: make(chan struct{})}
 	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
-		Interceptors: []interceptor.WorkerInterceptor{c}, DisableRegistrationAliasing: true,
+		Interceptors: []interceptor.WorkerInterceptor{c}, DisableRegistrationAliasing: true, DisableDeadlockDetection: true,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, i := range h.defs.Infos() {
 		if i.Kind == durable.KindWorkflow && h.host.Defines(i.Kind, i.Name) {
 			r.RegisterWorkflowWithOptions(h.execute, workflow.RegisterOptions{Name: i.Name})
 		}
 	}
-	return r, c, nil
+	done := make(chan error, 1)
+	go func() {
+		done <- r.ReplayWorkflowHistoryWithOptions(silent, &historypb.History{Events: events}, worker.ReplayWorkflowHistoryOptions{
+			OriginalExecution: workflow.Execution{ID: ref.WorkflowID, RunID: ref.RunID},
+		})
+	}()
+	select {
+	case err := <-done:
+		return c.drive(), err
+	case <-c.late:
+		limit := stuckAfter * h.watchdog()
+		err = errors.New(problem(&durable.Problem{Kind: "deadlock", Text: fmt.Sprintf("the workflow's code has not blocked in a durable call for %v: it waits outside of durable, or computes", limit)}))
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	go func() {
+		if <-done; c.drive() != nil {
+			c.drive().run.Close()
+		}
+	}()
+	return nil, err
 }
 
 // Replay holds today's code against the history of a run as the cluster has
@@ -99,19 +121,17 @@ func Replay(ctx context.Context, history []byte, o *Options, defs ...durable.Def
 	if err != nil {
 		return nil, err
 	}
-	r, c, err := h.replayer()
-	if err != nil {
-		return nil, err
-	}
 	first := past.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
 	last := past.GetEvents()[len(past.GetEvents())-1]
 	state, _, _ := ending(last)
 	out := &durable.Replayed{WorkflowID: first.GetWorkflowId(), RunID: first.GetOriginalExecutionRunId(), Workflow: first.GetWorkflowType().GetName(), State: state}
-	err = r.ReplayWorkflowHistoryWithOptions(silent, past, worker.ReplayWorkflowHistoryOptions{
-		OriginalExecution: workflow.Execution{ID: out.WorkflowID, RunID: out.RunID},
-	})
-	if c.in != nil && c.in.d != nil {
-		defer c.in.d.run.Close()
+	events := past.GetEvents()
+	if made := decided(events); len(made) > 0 {
+		events = made
+	}
+	d, err := h.replay(ctx, events, durable.Ref{WorkflowID: out.WorkflowID, RunID: out.RunID})
+	if d != nil {
+		defer d.run.Close()
 	}
 	if err == nil && ctx.Err() != nil {
 		err = ctx.Err()
@@ -120,8 +140,8 @@ func Replay(ctx context.Context, history []byte, o *Options, defs ...durable.Def
 		p := taskProblem(&historypb.WorkflowTaskFailedEventAttributes{Failure: &failurepb.Failure{Message: err.Error()}}, &durable.Problem{})
 		return nil, &durable.BlockedError{WorkflowID: out.WorkflowID, RunID: out.RunID, Problem: *p}
 	}
-	if c.in != nil && c.in.d != nil {
-		if rep := c.in.d.run.Do(&durable.Request{Op: durable.OpDescribe}); rep.Run != nil {
+	if d != nil {
+		if rep := d.run.Do(&durable.Request{Op: durable.OpDescribe}); rep.Run != nil {
 			out.Turns = int(rep.Run.Turns)
 		}
 	}
@@ -133,13 +153,23 @@ var silent = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 // capture is intercept, and keeps what it made.
 type capture struct {
 	intercept
-	in *inbound
+	in   *inbound
+	late chan struct{} // closed when the code does not come back
+}
+
+// drive is what was made of the run; nil: nothing.
+func (c *capture) drive() *drive {
+	if c.in == nil {
+		return nil
+	}
+	return c.in.d
 }
 
 func (c *capture) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
 	in := c.intercept.InterceptWorkflow(ctx, next)
 	if ours, ok := in.(*inbound); ok {
 		ours.held = true // the SDK ends its goroutine when it likes
+		ours.late = sync.OnceFunc(func() { close(c.late) })
 		c.in = ours
 	}
 	return in

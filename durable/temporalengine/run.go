@@ -91,7 +91,8 @@ type inbound struct {
 	h     *shared
 	d     *drive
 	items []item
-	held  bool // somebody else closes the run
+	held  bool   // somebody else closes the run
+	late  func() // is told when its code does not come back; nil: the SDK looks itself
 }
 
 type inboundKey struct{}
@@ -264,6 +265,7 @@ func (d *drive) loop() (converter.RawValue, error) {
 // advance gives the run what there is for it. What came with the start is one
 // turn with it, as on every engine.
 func (d *drive) advance() {
+	defer d.watch()()
 	d.awake()
 	if !d.begun {
 		d.hold()
@@ -277,6 +279,21 @@ func (d *drive) advance() {
 	if d.begun && len(d.fresh) == 0 {
 		d.settle()
 	}
+}
+
+// watch tells of code that does not come back, until it is stopped.
+func (d *drive) watch() (stop func() bool) {
+	limit, late := d.h.watchdog(), d.in.late
+	if late != nil {
+		limit *= stuckAfter
+	} else {
+		late = func() {
+			// The SDK fails the task, with the stack of its own goroutine. This
+			// is the one to look at.
+			d.h.log.Error("the code of a run does not come back from outside of durable", "workflow_id", d.ref.WorkflowID, "stack", durable.StuckStacks())
+		}
+	}
+	return time.AfterFunc(limit, late).Stop
 }
 
 // listen sets the handlers of updates that are missing. The SDK goes on with
@@ -379,12 +396,6 @@ func (d *drive) collect() {
 
 // work gives the run all that is there, and carries its calls out.
 func (d *drive) work() {
-	watch := time.AfterFunc(d.h.watchdog(), func() {
-		// The SDK fails the task, with the stack of its own goroutine. This
-		// is the one to look at.
-		d.h.log.Error("the code of a run does not come back from outside of durable", "workflow_id", d.ref.WorkflowID, "stack", durable.StuckStacks())
-	})
-	defer watch.Stop()
 	for {
 		d.collect()
 		items := d.in.items

@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	historypb "go.temporal.io/api/history/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mcpagent/mcpagent/durable"
 	"github.com/mcpagent/mcpagent/durable/temporalengine"
@@ -75,6 +77,14 @@ func TestUndecidedTurn(t *testing.T) {
 	}
 	taken()
 	look(run, 1, `"waits"`)
+	past := &historypb.History{Events: events(t, dial(t, o.HostPort), run.WorkflowID)}
+	b, err := protojson.Marshal(past)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := temporalengine.Replay(ctx, b, nil, flow, state, says); err != nil || out.Turns != 1 {
+		t.Errorf("a replay: %+v, %v", out, err)
+	}
 
 	// The first one.
 	run = start(id(t) + "-new")
