@@ -68,12 +68,15 @@ func (s *session) whose(ctx context.Context) (*call, error) {
 	for late := false; ; {
 		s.mu.Lock()
 		if first == nil {
-			first = slices.Collect(maps.Keys(s.calls))
+			first = slices.Collect(maps.Values(s.calls))
 		}
-		open := slices.DeleteFunc(slices.Clone(first), func(c *call) bool { _, there := s.calls[c]; return !there })
+		open := slices.DeleteFunc(slices.Clone(first), func(c *call) bool { return s.calls[c.token] != c })
 		// Who waits for an answer already hardly asks again.
 		if quiet := slices.DeleteFunc(slices.Clone(open), func(c *call) bool { return len(c.asks) > 0 }); len(quiet) > 0 {
 			open = quiet
+		}
+		if s.changed == nil {
+			s.changed = make(chan struct{})
 		}
 		changed := s.changed
 		s.mu.Unlock()
@@ -101,7 +104,7 @@ func (s *session) whose(ctx context.Context) (*call, error) {
 	}
 }
 
-// take gives a question to the call. Its clocks stand still until all are
+// take gives a question to the call. Its time stands still until all are
 // answered.
 func (c *call) take(in toolset.InputRequest) *ask {
 	s := c.s
@@ -115,8 +118,7 @@ func (c *call) take(in toolset.InputRequest) *ask {
 	c.given[digest]++
 	a.req.Key = fmt.Sprintf("%s/%d", digest, c.given[digest])
 	c.asks = append(c.asks, a)
-	c.idle.Stop()
-	c.cap.Stop()
+	c.until = deadlines{}
 	s.news()
 	select {
 	case c.asked <- struct{}{}:
@@ -131,13 +133,8 @@ func (c *call) drop(a *ask) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.asks = slices.DeleteFunc(c.asks, func(b *ask) bool { return b == a })
-	if len(c.asks) == 0 && c.ctx.Err() == nil {
-		select {
-		case <-c.done:
-		default:
-			c.idle.Reset(s.l.s.Timeouts.Idle)
-			c.cap.Reset(s.l.s.Timeouts.Request)
-		}
+	if len(c.asks) == 0 {
+		c.wind()
 	}
 	s.news()
 }
@@ -171,7 +168,7 @@ func (c *call) answer(got map[string]toolset.InputResponse) []toolset.InputReque
 // park keeps the call for the step that comes with the answers.
 func (c *call) park(in *toolset.CallIn, needs []toolset.InputRequest) toolset.CallOut {
 	h := c.s.l.h
-	raw, err := json.Marshal(state{Key: c.key, Held: true})
+	raw, err := json.Marshal(state{Key: c.state.Key, Held: true})
 	if err != nil {
 		panic(err) // it consists of texts
 	}
@@ -184,11 +181,11 @@ func (c *call) park(in *toolset.CallIn, needs []toolset.InputRequest) toolset.Ca
 	if h.closed {
 		return toolset.CallOut{Needs: needs, State: raw, Held: true} // the call ends with its connection
 	}
-	h.parked[c.key] = c
+	h.parked[c.state.Key] = c
 	// The run answers at the expiry of its question; this is for runs that
 	// are no more.
 	c.expiry = time.AfterFunc(wait+time.Minute, func() {
-		if h.unpark(c.key) == c {
+		if h.unpark(c.state.Key) == c {
 			c.end(errors.New("nobody answered"))
 		}
 	})
@@ -281,7 +278,7 @@ func misfit(kind string, schema json.RawMessage, r toolset.InputResponse) string
 // revision 2026-07-28. What the configuration can say is said at once.
 func (c *call) needs(in *toolset.CallIn) (out toolset.CallOut, again bool, err error) {
 	l := c.s.l
-	st := state{Key: c.key, Request: c.res.RequestState, Asked: map[string]asked{}}
+	st := state{Key: c.state.Key, Request: c.res.RequestState, Asked: map[string]asked{}}
 	for _, key := range slices.Sorted(maps.Keys(c.res.InputRequests)) {
 		switch p := c.res.InputRequests[key].(type) {
 		case *mcp.ElicitParams:

@@ -22,24 +22,24 @@ import (
 // middle of it, it belongs to no step: the step that began it ends then, and a
 // later one goes on with it.
 type call struct {
-	s     *session
-	key   string // effect key
-	state state  // that it was made with
-	run   string // whose call it is; empty: nobody's
-	token string // of progress
-	ctx   context.Context
-	end   context.CancelCauseFunc
-	way   *journey
+	s      *session
+	state  state     // that it was made with
+	run    [2]string // the workflow and the run whose call it is; empty: nobody's
+	token  string    // of progress
+	params *mcp.CallToolParams
+	ctx    context.Context
+	end    context.CancelCauseFunc
+	way    journey
 
-	idle, cap *time.Timer
-	res       *mcp.CallToolResult
-	err       error
-	cause     error          // that ended it from here
-	done      chan struct{}  // closed when res or err is there
-	asked     chan struct{}  // has one element when there may be something new in asks
-	given     map[string]int // how often something was asked; guarded by s.mu
-	asks      []*ask         // not answered; guarded by s.mu
-	expiry    *time.Timer    // of a parked call; guarded by Host.mu
+	res    *mcp.CallToolResult
+	err    error
+	cause  error          // that ended it from here
+	done   chan struct{}  // closed when res or err is there
+	asked  chan struct{}  // has one element when there may be something new in asks; nil: there never is
+	until  deadlines      // guarded by s.mu
+	given  map[string]int // how often something was asked; guarded by s.mu
+	asks   []*ask         // not answered; guarded by s.mu
+	expiry *time.Timer    // of a parked call; guarded by Host.mu
 }
 
 // state is what a step gives to the next one of the same call.
@@ -149,61 +149,50 @@ func (l *link) begin(ctx context.Context, in *toolset.CallIn, st *state, info du
 		p.InputResponses = l.responses(st, in.Responses)
 	}
 	c := &call{
-		s: s, key: st.Key, state: *st, token: strconv.FormatInt(l.h.tokens.Add(1), 10), way: &journey{},
-		done: make(chan struct{}), asked: make(chan struct{}, 1),
-	}
-	if info.RunID != "" {
-		c.run = info.WorkflowID + "/" + info.RunID
+		s: s, state: *st, run: [2]string{info.WorkflowID, info.RunID}, token: strconv.FormatInt(l.h.tokens.Add(1), 10),
+		params: p, done: make(chan struct{}),
 	}
 	p.Meta = mcp.Meta{"progressToken": c.token, EffectKey: st.Key}
 	if trace := cmp.Or(durable.TraceOf(ctx), info.Trace); trace != "" {
 		p.Meta["traceparent"] = trace
 	}
-	c.ctx, c.end = context.WithCancelCause(context.WithValue(s.wire, journeyKey{}, c.way))
+	life := ctx
+	if !s.modern {
+		// It may outlive the step.
+		life, c.asked = s.wire, make(chan struct{}, 1)
+	}
+	c.ctx, c.end = context.WithCancelCause(context.WithValue(life, journeyKey{}, &c.way))
 	if s.proc == nil && s.web == nil {
 		c.way.left.Store(true) // a transport that does not say when
 	}
-	c.clocks()
-	s.start(ctx, c, func() { c.res, c.err = s.cs.CallTool(c.ctx, p) })
+	s.start(c)
 	return c, nil
 }
 
 // start begins a call, beside the caller; where no server asks in the middle of
-// one, it makes it, until ctx ends. On a connection that is down it has failed
-// already.
-func (s *session) start(ctx context.Context, c *call, do func()) {
-	run := func() {
-		do()
-		c.cause = context.Cause(c.ctx)
-		c.end(nil)
-		c.idle.Stop()
-		c.cap.Stop()
-		s.remove(c)
-		close(c.done)
-	}
+// one, it makes it. On a connection that is down it has failed already.
+func (s *session) start(c *call) {
 	s.mu.Lock()
-	if s.why != nil {
-		do = func() { c.err = s.why }
-		c.way.left.Store(false)
+	if c.err = s.why; c.err != nil {
 		s.mu.Unlock()
-		run()
+		c.way.left.Store(false)
+		c.ended()
 		return
 	}
-	s.calls[c] = struct{}{}
-	s.byToken[c.token] = c
+	s.calls[c.token] = c
+	c.wind()
 	switch {
 	case s.modern:
 		s.work.Add(1)
 		s.mu.Unlock()
 		defer s.work.Done()
-		defer context.AfterFunc(ctx, func() { c.end(context.Cause(ctx)) })() // the server is told
-		run()
+		c.make()
 		return
 	case s.spare:
 		s.spare = false
-		s.next <- run // it does not go before the connection is down, which takes s.mu
+		s.next <- c // it does not go before the connection is down, which takes s.mu
 	default:
-		s.work.Go(func() { s.callers(run) })
+		s.work.Go(func() { s.callers(c) })
 	}
 	s.mu.Unlock()
 }
@@ -211,9 +200,9 @@ func (s *session) start(ctx context.Context, c *call, do func()) {
 // callers makes calls, one after the other. The goroutine of a call that has
 // ended waits for the next one, if no other does: its stack has grown to what a
 // call takes, which costs more than the rest of what is done here.
-func (s *session) callers(run func()) {
+func (s *session) callers(c *call) {
 	for {
-		run()
+		c.make()
 		s.mu.Lock()
 		if s.spare || s.why != nil {
 			s.mu.Unlock()
@@ -222,22 +211,25 @@ func (s *session) callers(run func()) {
 		s.spare = true
 		s.mu.Unlock()
 		select {
-		case run = <-s.next:
+		case c = <-s.next:
 		case <-s.down:
 			return
 		}
 	}
 }
 
-// clocks starts both deadlines.
-func (c *call) clocks() {
-	t := c.s.l.s.Timeouts
-	c.idle = time.AfterFunc(t.Idle, func() {
-		c.end(fmt.Errorf("%w: no sign of life for %v (timeouts.idle)", durable.ErrTimeout, t.Idle))
-	})
-	c.cap = time.AfterFunc(t.Request, func() {
-		c.end(fmt.Errorf("%w: no result within %v (timeouts.request)", durable.ErrTimeout, t.Request))
-	})
+// make makes the call.
+func (c *call) make() {
+	c.res, c.err = c.s.cs.CallTool(c.ctx, c.params)
+	c.ended()
+}
+
+// ended tells those who wait for it that the call has ended.
+func (c *call) ended() {
+	c.cause = context.Cause(c.ctx)
+	c.end(nil)
+	c.s.remove(c)
+	close(c.done)
 }
 
 // follow waits until the call has a result, or needs input. again tells that
@@ -285,7 +277,7 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 		err = c.cause
 	}
 	if refused := said(c.err); refused != nil {
-		if needs, st := urlsNeeded(c.key, refused); len(needs) > 0 {
+		if needs, st := urlsNeeded(c.state.Key, refused); len(needs) > 0 {
 			raw, err := json.Marshal(st)
 			return toolset.CallOut{Needs: needs, State: raw}, false, err
 		}
@@ -323,15 +315,16 @@ func (c *call) failure(ctx context.Context, in *toolset.CallIn) (out toolset.Cal
 func (s *session) remove(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.calls, c)
-	delete(s.byToken, c.token)
+	delete(s.calls, c.token)
 	s.news()
 }
 
 // news wakes those who wait for a change among the calls. s.mu is held.
 func (s *session) news() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
 }
 
 // progress is a sign of life of a call.
@@ -341,9 +334,8 @@ func (s *session) progress(_ context.Context, req *mcp.ProgressNotificationClien
 	}
 	token := fmt.Sprint(req.Params.ProgressToken)
 	s.mu.Lock()
-	c := s.byToken[token]
-	if c != nil && len(c.asks) == 0 {
-		c.idle.Reset(s.l.s.Timeouts.Idle)
+	if c := s.calls[token]; c != nil && len(c.asks) == 0 {
+		c.until.idle = time.Now().Add(s.l.s.Timeouts.Idle)
 	}
 	s.mu.Unlock()
 }

@@ -24,19 +24,20 @@ type session struct {
 	end    context.CancelCauseFunc
 	modern bool // revision 2026-07-28 or newer: the server never asks by itself
 
-	next   chan func()    // to the spare goroutine
+	next   chan *call     // to the spare goroutine
 	down   chan struct{}  // closed when it can't be used any more
 	ended  chan struct{}  // closed when nothing of it is left
 	once   sync.Once      // of finish
 	killed error          // what finish had to kill
 	work   sync.WaitGroup // calls, and the end of the process; begun under mu while why is nil, or by the closing of the connection
 
-	mu      sync.Mutex // guards what follows
-	why     error      // that it is down
-	spare   bool       // a goroutine waits for the next call
-	calls   map[*call]struct{}
-	byToken map[string]*call // of progress
-	changed chan struct{}    // closed and made anew when a call ends, or waits, or goes on
+	mu      sync.Mutex       // guards what follows
+	why     error            // that it is down
+	spare   bool             // a goroutine waits for the next call
+	calls   map[string]*call // under way, by their tokens of progress
+	alarm   *time.Timer      // calls ring; nil: there was no call yet
+	rings   time.Time        // when it does; zero: not at all
+	changed chan struct{}    // closed when a call ends, or waits, or goes on; nil: nobody waits for that
 	tools   []*mcp.Tool      // listed, and not known to have changed
 	listed  bool
 }
@@ -44,8 +45,8 @@ type session struct {
 func newSession(l *link, d *dialing) *session {
 	return &session{
 		l: l, d: d, wire: d.wire, end: d.end,
-		next: make(chan func()), down: make(chan struct{}), ended: make(chan struct{}),
-		calls: map[*call]struct{}{}, byToken: map[string]*call{}, changed: make(chan struct{}),
+		next: make(chan *call), down: make(chan struct{}), ended: make(chan struct{}),
+		calls: map[string]*call{},
 	}
 }
 
@@ -154,8 +155,11 @@ func (s *session) finish() {
 	s.once.Do(func() {
 		defer close(s.ended)
 		s.mu.Lock()
-		for c := range s.calls {
+		for _, c := range s.calls {
 			c.end(s.why)
+		}
+		if s.alarm != nil {
+			s.alarm.Stop()
 		}
 		s.mu.Unlock()
 		closed := make(chan struct{})
