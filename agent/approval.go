@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/mcpagent/mcpagent/durable"
@@ -26,7 +25,7 @@ const (
 )
 
 // Rule says which tool calls it is about, and what becomes of them. What is
-// left empty fits every call.
+// left empty fits every call. In a glob, * is any text and ? one character.
 type Rule struct {
 	Server      string                          // name of the MCP server; a glob
 	Tool        string                          // name that the model knows, or the server's own; a glob
@@ -63,7 +62,7 @@ func (p Policy) decide(o *offered, args json.RawMessage) Decision {
 func (r *Rule) fits(o *offered, args json.RawMessage) bool {
 	glob := func(pattern string, names ...string) bool {
 		for _, n := range names {
-			if ok, err := path.Match(pattern, n); ok && err == nil {
+			if toolset.Glob(pattern, n) {
 				return true
 			}
 		}
@@ -80,8 +79,8 @@ func (p Policy) check() error {
 			errs = append(errs, fmt.Errorf("rule %d of the policy: Do is %q, not allow, ask or deny", i+1, r.Do))
 		}
 		for _, g := range []string{r.Server, r.Tool} {
-			if _, err := path.Match(g, ""); err != nil {
-				errs = append(errs, fmt.Errorf("rule %d of the policy: %q: %w", i+1, g, err))
+			if strings.ContainsAny(g, `[]\`) {
+				errs = append(errs, fmt.Errorf("rule %d of the policy: %q: a pattern has * for any text and ? for one character, and nothing else", i+1, g))
 			}
 		}
 	}

@@ -30,8 +30,5 @@ func ReadAll(in io.Reader, limit int) (int, error) {
 	}
 }
 
-// What names are made and matched with.
-var (
-	ExposedName = exposedName
-	Glob        = glob
-)
+// What names are made with.
+var ExposedName = exposedName

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/internal/toolset"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -142,33 +143,7 @@ func (s *Server) check() error {
 // allowed reports whether a tool may be called.
 func (s *Server) allowed(tool string) bool {
 	in := func(patterns []string) bool {
-		return slices.ContainsFunc(patterns, func(p string) bool { return glob(p, tool) })
+		return slices.ContainsFunc(patterns, func(p string) bool { return toolset.Glob(p, tool) })
 	}
 	return (s.Allow == nil || in(s.Allow)) && !in(s.Deny)
-}
-
-// glob matches a name against a pattern in which * stands for any text and ?
-// for one character.
-func glob(pattern, name string) bool {
-	p, n := []rune(pattern), []rune(name)
-	i, j, star, mark := 0, 0, -1, 0
-	for j < len(n) {
-		switch {
-		case i < len(p) && p[i] == '*':
-			star, mark = i, j
-			i++
-		case i < len(p) && (p[i] == '?' || p[i] == n[j]):
-			i++
-			j++
-		case star >= 0:
-			mark++
-			i, j = star+1, mark
-		default:
-			return false
-		}
-	}
-	for i < len(p) && p[i] == '*' {
-		i++
-	}
-	return i == len(p)
 }

@@ -240,3 +240,29 @@ type Prompt struct {
 func Failed(c llm.ToolCall, format string, args ...any) *llm.ToolResult {
 	return &llm.ToolResult{ID: c.ID, Name: c.Name, Error: true, Parts: []llm.Part{{Text: fmt.Sprintf(format, args...)}}}
 }
+
+// Glob matches a name against a pattern in which * stands for any text and ?
+// for one character, whatever these are.
+func Glob(pattern, name string) bool {
+	p, n := []rune(pattern), []rune(name)
+	i, j, star, mark := 0, 0, -1, 0
+	for j < len(n) {
+		switch {
+		case i < len(p) && p[i] == '*':
+			star, mark = i, j
+			i++
+		case i < len(p) && (p[i] == '?' || p[i] == n[j]):
+			i++
+			j++
+		case star >= 0:
+			mark++
+			i, j = star+1, mark
+		default:
+			return false
+		}
+	}
+	for i < len(p) && p[i] == '*' {
+		i++
+	}
+	return i == len(p)
+}
