@@ -75,10 +75,14 @@ func goOn(ctx context.Context, app *mcpagent.App) error {
 	}
 	for _, q := range open {
 		fmt.Println(q.WorkflowID, q.Text)
-		if q.Kind == "repair" { // the key is mended
-			if err := agent.Repairs.Answer(ctx, app.Engine(), q.ID, agent.Repair{}, nil); err != nil {
-				return err
-			}
+		switch q.Kind {
+		case "repair": // the key is mended
+			err = agent.Repairs.Answer(ctx, app.Engine(), q.ID, agent.Repair{}, nil)
+		case "approval": // the call may be made; the digest says which one was looked at
+			err = agent.Approvals.Answer(ctx, app.Engine(), q.ID, agent.Approval{Approve: true}, &durable.AnswerOptions{Digest: q.Digest})
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -500,7 +500,7 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 		}
 	}
 	if ask.Digest != "" && req.Digest != ask.Digest {
-		return refuse(ErrBadInput, Ref{}, "answer to question %q is for another subject: its digest is %q, the question's %q", ask.Name, req.Digest, ask.Digest), nil
+		return refuse(ErrBadInput, Ref{}, "answer to question %q is for another subject: its digest is %q, the question's %q; look at the question again, and give its digest with the answer (AnswerOptions.Digest)", ask.Name, req.Digest, ask.Digest), nil
 	}
 	p, err := ex.seal(req.Payload)
 	if err != nil {
