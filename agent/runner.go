@@ -202,7 +202,7 @@ func ObjectOf[T any](ctx context.Context, r Runner, in *Input) (out T, res *Resu
 	if res, err = r.Run(ctx, &typed); err != nil {
 		return out, nil, err
 	}
-	if err := json.Unmarshal([]byte(res.Text()), &out); err != nil {
+	if out, err = decode[T]([]byte(res.Text())); err != nil {
 		return out, res, fmt.Errorf("%s: %w: %w", r.Card().Name, ErrAnswer, err)
 	}
 	return out, res, nil

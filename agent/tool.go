@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"strings"
 
@@ -191,10 +192,53 @@ func arguments[In any](c *llm.ToolCall, t *Tool) (in In, why string) {
 			return in, err.Error()
 		}
 	}
-	if err := json.Unmarshal(raw, &in); err != nil {
+	in, err := decode[In](raw)
+	if err != nil {
 		return in, err.Error()
 	}
 	return in, ""
+}
+
+// decode reads JSON that fits the schema of a type. There 3.0 and 3e0 are
+// integers; encoding/json gets them as it reads integers.
+func decode[T any](raw []byte) (T, error) {
+	var out T
+	err := json.Unmarshal(raw, &out)
+	var kind *json.UnmarshalTypeError
+	if err == nil || !errors.As(err, &kind) || !strings.HasPrefix(kind.Value, "number") {
+		return out, err
+	}
+	var v any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if d.Decode(&v) != nil {
+		return out, err
+	}
+	b, werr := json.Marshal(whole(v))
+	var again T
+	if werr != nil || json.Unmarshal(b, &again) != nil {
+		return out, err
+	}
+	return again, nil
+}
+
+// whole writes numbers without a fraction as integers.
+func whole(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			v[k] = whole(e)
+		}
+	case []any:
+		for i, e := range v {
+			v[i] = whole(e)
+		}
+	case json.Number:
+		if f, err := v.Float64(); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			return int64(f)
+		}
+	}
+	return v
 }
 
 // value is a Go value as a result: text as it is, anything else as JSON.

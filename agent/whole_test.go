@@ -1,0 +1,43 @@
+package agent_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/mcpagent/mcpagent/agent"
+	"github.com/mcpagent/mcpagent/durable"
+	"github.com/mcpagent/mcpagent/llm/llmtest"
+)
+
+// TestWholeNumbersWithAPoint: to a schema 3.0 and 3e0 are integers, and to
+// encoding/json they are not. Some models write them.
+func TestWholeNumbersWithAPoint(t *testing.T) {
+	t.Parallel()
+	type order struct {
+		N    int     `json:"n"`
+		List []uint8 `json:"list"`
+		Part float64 `json:"part"`
+		Any  any     `json:"any"`
+	}
+	const args = `{"n":3.0,"list":[1,2e0],"part":0.5,"any":{"a":[1.5]}}`
+	var got []order
+	tool := agent.Func("order", "Orders.", func(_ context.Context, o order) (string, error) {
+		got = append(got, o)
+		return "done", nil
+	}, nil)
+	a := agent.New("clerk", agent.Config{Tools: []*agent.Tool{tool}})
+	m := llmtest.New(llmtest.Calls("order", args, "order", `{"n":3.5,"list":[],"part":1,"any":1}`), llmtest.Say(args))
+	o, err := agent.Object[order](durable.With(t.Context(), agent.Models{m}, a), a, "Go.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, o)
+	if len(got) != 2 {
+		t.Fatalf("got %+v", got)
+	}
+	for _, o := range got {
+		if o.N != 3 || len(o.List) != 2 || o.List[1] != 2 || o.Part != 0.5 {
+			t.Errorf("got %+v", o)
+		}
+	}
+}
