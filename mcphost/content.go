@@ -16,9 +16,9 @@ func contentParts(content []mcp.Content) []llm.Part {
 		case *mcp.TextContent:
 			parts = append(parts, llm.Part{Text: c.Text})
 		case *mcp.ImageContent:
-			parts = append(parts, llm.Part{Media: &llm.Media{Type: c.MIMEType, Data: c.Data}})
+			parts = append(parts, mediaPart(c.MIMEType, c.Data, ""))
 		case *mcp.AudioContent:
-			parts = append(parts, llm.Part{Media: &llm.Media{Type: c.MIMEType, Data: c.Data}})
+			parts = append(parts, mediaPart(c.MIMEType, c.Data, ""))
 		case *mcp.EmbeddedResource:
 			if c.Resource != nil {
 				parts = append(parts, resourcePart(c.Resource, true))
@@ -34,12 +34,22 @@ func contentParts(content []mcp.Content) []llm.Part {
 // text, for who does not know it.
 func resourcePart(r *mcp.ResourceContents, named bool) llm.Part {
 	if r.Blob != nil {
-		return llm.Part{Media: &llm.Media{Type: mimeType(r.MIMEType), Data: r.Blob, Name: r.URI}}
+		return mediaPart(r.MIMEType, r.Blob, r.URI)
 	}
 	if named && r.URI != "" {
 		return llm.Part{Text: fmt.Sprintf("Resource %s:\n%s", r.URI, r.Text)}
 	}
 	return llm.Part{Text: r.Text}
+}
+
+// mediaPart is what a server sent as media. Without content it is none, and no
+// provider would take it.
+func mediaPart(kind string, data []byte, name string) llm.Part {
+	kind = mimeType(kind)
+	if len(data) == 0 {
+		return llm.Part{Text: strings.TrimSpace("(empty: "+kind+" "+name) + ")"}
+	}
+	return llm.Part{Media: &llm.Media{Type: kind, Data: data, Name: name}}
 }
 
 func mimeType(s string) string {

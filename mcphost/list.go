@@ -1,6 +1,7 @@
 package mcphost
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -223,7 +224,7 @@ func rawSchema(v any) json.RawMessage {
 		return nil
 	}
 	raw, err := json.Marshal(v)
-	if err != nil || string(raw) == "null" {
+	if err != nil || !bytes.HasPrefix(raw, []byte("{")) { // one that is no object says nothing
 		return nil
 	}
 	return raw

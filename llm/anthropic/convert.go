@@ -465,7 +465,11 @@ func (m *model) result(i int, res *llm.ToolResult) (block, error) {
 		return out, nil
 	}
 	for j := range res.Parts {
-		b, err := m.block(i, llm.RoleUser, &res.Parts[j])
+		p := &res.Parts[j]
+		b, err := m.block(i, llm.RoleUser, p)
+		if p.Media != nil && (err != nil || !wire.Shown(p.Media)) {
+			b, err = block{Type: "text", Text: wire.Named(p.Media)}, nil
+		}
 		if err != nil {
 			return block{}, err
 		}

@@ -26,6 +26,7 @@ func TestModel(t *testing.T, open func(t *testing.T, s *Script) llm.Model) {
 		"BadNames":       badNames,
 		"Schema":         schema,
 		"Media":          media,
+		"OddMedia":       oddMedia,
 		"Stops":          stops,
 		"Errors":         failures,
 		"BreaksOff":      breaksOff,
@@ -318,6 +319,30 @@ func media(t *testing.T, open func(*testing.T, *Script) llm.Model) {
 		wantClass(t, err, llm.Invalid)
 		if !strings.Contains(err.Error(), "video/mp4") {
 			t.Errorf("the refusal does not name what it refuses: %v", err)
+		}
+	}
+}
+
+// oddMedia: what a tool gave that no model can be shown is named to it, and is
+// no reason for the conversation to end.
+func oddMedia(t *testing.T, open func(*testing.T, *Script) llm.Model) {
+	s := New(Call("read", `{}`), Say("Done."))
+	m := open(t, s)
+	r := user("Go.")
+	r.Tools = []llm.Tool{{Name: "read"}}
+	res, _ := both(t, m, r)
+	c := res.Message.Calls()[0]
+	r.Messages = append(r.Messages, res.Message, llm.Message{Role: llm.RoleTools, Parts: []llm.Part{{Result: &llm.ToolResult{ID: c.ID, Name: c.Name, Parts: []llm.Part{
+		{Text: "two files"}, {Media: &llm.Media{Type: "application/zip", Data: []byte("PK"), Name: "a.zip"}}, {Media: &llm.Media{Type: "image/svg+xml", Data: []byte("<svg/>")}}, {Media: &llm.Media{Type: "video/mp4", URL: "https://example.com/v"}},
+	}}}}})
+	if res, _ = both(t, m, r); res.Message.Text() != "Done." {
+		t.Errorf("the answer is %s", dump(res))
+	}
+	got := s.Requests()
+	arrived := dump(got[len(got)-1].Messages)
+	for _, want := range []string{"two files", "application/zip", "a.zip", "image/svg+xml", "https://example.com/v"} {
+		if !strings.Contains(arrived, want) {
+			t.Errorf("what arrived lacks %q:\n%s", want, arrived)
 		}
 	}
 }

@@ -211,15 +211,28 @@ func (m *model) message(w *plainjson.Writer, i int, msg *llm.Message) error {
 		res := p.Result
 		text := res.Text()
 		if slices.ContainsFunc(res.Parts, isMedia) {
-			rest := slices.DeleteFunc(slices.Clone(res.Parts), func(p llm.Part) bool { return !isMedia(p) })
-			parts, err := m.content(i, rest)
-			if err != nil {
-				return err
+			var parts []part
+			var unshown []string
+			for _, p := range res.Parts {
+				if p.Media == nil {
+					continue
+				}
+				shown, err := m.media(i, p.Media)
+				if err != nil || !wire.Shown(p.Media) {
+					unshown = append(unshown, wire.Named(p.Media))
+					continue
+				}
+				parts = append(parts, shown)
 			}
-			media = append(media, textPart("What "+res.Name+" gave ("+wire.CallID(res.ID)+"):"))
-			media = append(media, parts...)
-			if text == "" {
-				text = "(in the message after the results)"
+			if len(parts) > 0 {
+				media = append(media, textPart("What "+res.Name+" gave ("+wire.CallID(res.ID)+"):"))
+				media = append(media, parts...)
+				if text == "" {
+					text = "(in the message after the results)"
+				}
+			}
+			if len(unshown) > 0 {
+				text = strings.TrimPrefix(text+"\n"+strings.Join(unshown, "\n"), "\n")
 			}
 		}
 		if res.Error {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/mcpagent/mcpagent/llm"
@@ -88,6 +89,27 @@ func Written(c *llm.ToolCall) string {
 		return "{}"
 	}
 	return string(c.Args)
+}
+
+// Shown reports whether an image in a tool's result is of a type that providers
+// take; other media is for each of them to say.
+func Shown(d *llm.Media) bool {
+	kind, _, _ := strings.Cut(d.Type, ";")
+	return !strings.HasPrefix(kind, "image/") || slices.Contains([]string{"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"}, kind)
+}
+
+// Named is what a model is told of media that it can't be shown.
+func Named(d *llm.Media) string {
+	about := []string{d.Type}
+	if d.Name != "" {
+		about = append(about, d.Name)
+	}
+	if d.URL != "" {
+		about = append(about, d.URL)
+	} else {
+		about = append(about, fmt.Sprintf("%d bytes", len(d.Data)))
+	}
+	return "(not shown: " + strings.Join(about, ", ") + ")"
 }
 
 // Tell hands out an answer that came as a whole as if it had come in pieces.
