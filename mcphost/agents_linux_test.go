@@ -38,7 +38,10 @@ func TestAnAgentAmongHostileServers(t *testing.T) {
 		var calls, again []string
 		for _, c := range first {
 			srv := child(c.server, markVar, mark)
-			srv.Timeouts = mcphost.Timeouts{Connect: 5 * time.Second, Idle: 3 * time.Second, Request: 10 * time.Second, Close: 2 * time.Second}
+			srv.Timeouts = mcphost.Timeouts{Connect: 5 * time.Second, Idle: 10 * time.Second, Request: 12 * time.Second, Close: 2 * time.Second}
+			if c.server == "slow" {
+				srv.Timeouts.Idle = 3 * time.Second
+			}
 			srv.Optional = true
 			servers[c.server], names = srv, append(names, c.server)
 			calls = append(calls, c.server+"_"+c.tool, `{"text":"x"}`)

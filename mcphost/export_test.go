@@ -17,7 +17,7 @@ func (h *Host) CallStep(ctx context.Context, in toolset.CallIn) (toolset.CallOut
 // ReadAll reads what a server writes, as the connection does, and gives the
 // number of messages and the error at the end.
 func ReadAll(in io.Reader, limit int) (int, error) {
-	c := &stdioConn{t: &stdio{limit: limit, log: slog.New(slog.DiscardHandler), hide: &hider{}}, in: bufio.NewReaderSize(in, 16)}
+	c := &stdioConn{t: &stdio{limit: limit, log: slog.New(slog.DiscardHandler), hide: &hider{}, in: bufio.NewReaderSize(in, 16)}}
 	n := 0
 	for {
 		line, err := c.line()
@@ -32,3 +32,10 @@ func ReadAll(in io.Reader, limit int) (int, error) {
 
 // What names are made with.
 var ExposedName = exposedName
+
+// FailLost is the error of a request of a connection that is lost.
+func FailLost(why, err error) error {
+	s := &session{l: &link{name: "s", hide: &hider{}}, down: make(chan struct{})}
+	s.lose(why)
+	return s.fail("tools/call", err)
+}

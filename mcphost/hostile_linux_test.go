@@ -57,7 +57,13 @@ func hostile(t *testing.T, kind string, env ...string) (h *mcphost.Host, mark st
 	t.Helper()
 	mark = rand.Text()
 	s := child(kind, append(env, markVar, mark)...)
-	s.Timeouts = mcphost.Timeouts{Connect: 3 * time.Second, Idle: 2 * time.Second, Request: 5 * time.Second, Close: 2 * time.Second}
+	s.Timeouts = mcphost.Timeouts{Connect: 6 * time.Second, Idle: 10 * time.Second, Request: 12 * time.Second, Close: 2 * time.Second}
+	switch kind { // what is waited for to the end
+	case "silent":
+		s.Timeouts.Connect = 3 * time.Second
+	case "slow", "unread":
+		s.Timeouts.Idle = 2 * time.Second
+	}
 	h = mcphost.New(&mcphost.Options{Servers: map[string]mcphost.Server{"it": s}, Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() { _ = h.Close(context.Background()) })
 	return h, mark
@@ -170,6 +176,18 @@ func TestServerThatEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestServerThatRefuses: it was said of one that it had ended by itself.
+func TestServerThatRefuses(t *testing.T) {
+	t.Parallel()
+	h, mark := hostile(t, "refuser")
+	if _, err := list(t, h); !errors.Is(err, mcphost.ErrUnavailable) || !strings.Contains(err.Error(), "not today") {
+		t.Error(err)
+	}
+	if err := closes(t, h, mark, closeBudget); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCommandThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	h := open(t, map[string]mcphost.Server{"it": {Command: "no-such-command-here"}})
@@ -180,10 +198,11 @@ func TestCommandThatIsNotThere(t *testing.T) {
 }
 
 // TestServersThatAreOnlyStrange says things where they don't belong, leave
-// processes behind, or know no newer revision, and work.
+// processes behind, or are up late, and work. The last ones could not be
+// connected to.
 func TestServersThatAreOnlyStrange(t *testing.T) {
 	t.Parallel()
-	for kind, killed := range map[string]bool{"chatty": false, "banner": false, "family": true, "runaway": true} {
+	for kind, killed := range map[string]bool{"chatty": false, "banner": false, "family": true, "runaway": true, "late": false} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			h, mark := hostile(t, kind)

@@ -338,4 +338,12 @@ func TestRefusalOfSomethingElse(t *testing.T) {
 		t.Errorf("%s", res.Text())
 	}
 	<-cancelled
+	// The connection may break of that before the call is seen to.
+	late := fmt.Errorf("%w: no sign of life", durable.ErrTimeout)
+	if err := mcphost.FailLost(errors.New("Bad Request"), late); !errors.Is(err, durable.ErrTimeout) {
+		t.Error(err)
+	}
+	if err := mcphost.FailLost(errors.New("Bad Request"), io.EOF); !errors.Is(err, mcphost.ErrUnavailable) || !strings.Contains(err.Error(), "Bad Request") {
+		t.Error(err)
+	}
 }

@@ -131,7 +131,7 @@ func (l *link) connect(d *dialing, tag string) (*session, error) {
 	give := func(err error) (*session, error) {
 		if cause := context.Cause(d.wire); cause != nil && !errors.Is(err, cause) {
 			err = cause
-		} else if s.proc != nil && s.proc.endsSoon() {
+		} else if said(err) == nil && s.proc != nil && s.proc.endsSoon() {
 			err = fmt.Errorf("it ended at once: %s", exitStatus(s.proc.status))
 		}
 		s.lose(err)
@@ -146,8 +146,16 @@ func (l *link) connect(d *dialing, tag string) (*session, error) {
 	if err != nil {
 		return give(err)
 	}
-	if s.cs, err = s.client().Connect(d.wire, t, &mcp.ClientSessionOptions{ProtocolVersion: l.s.Pin}); err != nil {
+	o := &mcp.ClientSessionOptions{ProtocolVersion: l.s.Pin}
+	pipes, _ := t.(*stdio)
+	if s.cs, err = s.client().Connect(d.wire, t, o); err != nil && pipes != nil && d.wire.Err() == nil && pipes.again() {
+		s.cs, err = s.client().Connect(d.wire, t, o)
+	}
+	if err != nil {
 		return give(err)
+	}
+	if pipes != nil {
+		pipes.set.Store(true)
 	}
 	revision := s.cs.InitializeResult().ProtocolVersion
 	if pin := l.s.Pin; pin != "" && revision != pin {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -66,6 +67,28 @@ func serve(kind string) {
 	case "banner": // what is no message, on standard output
 		fmt.Print("Welcome!\n\n{\"level\":\"info\",\"msg\":\"a log line\"}\n{not json\n[1,2\n")
 		_ = srv.Run(ctx, stdio)
+	case "late": // is not up before it was given up as one that knows server/discover
+		in := bufio.NewReader(os.Stdin)
+		var asked string
+		for range 2 {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				panic(err)
+			}
+			asked += line
+		}
+		_ = srv.Run(ctx, &mcp.IOTransport{Reader: io.NopCloser(io.MultiReader(strings.NewReader(asked), in)), Writer: os.Stdout})
+	case "refuser":
+		in := json.NewDecoder(os.Stdin)
+		for {
+			var m struct {
+				ID json.RawMessage `json:"id"`
+			}
+			if err := in.Decode(&m); err != nil {
+				return
+			}
+			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32000,"message":"not today"}}`+"\n", m.ID)
+		}
 	case "fragile":
 		addTool(srv, "die", func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 			fmt.Fprintln(os.Stderr, "goodbye, cruel world")

@@ -190,7 +190,9 @@ func (s *session) finish() {
 // fail makes the error of a request, with what the connection knows.
 func (s *session) fail(op string, err error) error {
 	if s.isDown() {
-		if why := s.lost(); why != nil && !errors.Is(err, why) {
+		// What a request waited for too long is its own reason, whatever became of
+		// the connection then.
+		if why := s.lost(); why != nil && !errors.Is(err, why) && !errors.Is(err, durable.ErrTimeout) {
 			err = why
 		}
 		if !errors.Is(err, durable.ErrTimeout) && !errors.Is(err, durable.ErrTooLarge) {

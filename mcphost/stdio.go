@@ -30,20 +30,49 @@ type stdio struct {
 	probe time.Duration // how long an answer to server/discover may take
 	// broken is told of a failure after which the connection can't go on.
 	broken func(error)
-	// closed is told of the first Close.
+	// closed is told of the Close that ends the server's input.
 	closed func()
+
+	in   *bufio.Reader // of what the server writes
+	part []byte        // of a line; Read's own
+	// late says that server/discover had no answer in time. A server that was
+	// not up yet answers it when it is, and may refuse the initialize that has
+	// followed: then it is asked again, on the same pipes.
+	late atomic.Bool
+	set  atomic.Bool // the connection is set up
 }
 
 // Connect implements [mcp.Transport].
 func (t *stdio) Connect(context.Context) (mcp.Connection, error) {
-	return &stdioConn{t: t, in: bufio.NewReaderSize(t.p.stdout, 64<<10), turn: make(chan struct{}, 1)}, nil
+	if t.in == nil {
+		t.in = bufio.NewReaderSize(t.p.stdout, 64<<10)
+	}
+	return &stdioConn{t: t, first: !t.late.Load(), turn: make(chan struct{}, 1)}, nil
+}
+
+// again reports whether another connection may succeed where one could not be
+// set up, and makes ready for it.
+func (t *stdio) again() bool {
+	if !t.late.Load() || t.p.over() {
+		return false
+	}
+	t.p.unread = make(chan struct{})
+	t.readOn()
+	return true
+}
+
+// readOn takes back the deadline of reading.
+func (t *stdio) readOn() {
+	_ = t.p.stdout.SetReadDeadline(time.Time{})
+	if t.p.over() {
+		_ = t.p.stdout.SetReadDeadline(time.Now().Add(drainTime))
+	}
 }
 
 type stdioConn struct {
 	t       *stdio
-	in      *bufio.Reader
+	first   bool              // nothing was asked before
 	queue   []jsonrpc.Message // read, and not given yet; Read's own
-	part    []byte            // of a line; Read's own
 	turn    chan struct{}     // held by who writes
 	closing atomic.Bool
 	stray   int // lines that were dropped; Read's own
@@ -67,9 +96,8 @@ func (c *stdioConn) Read(ctx context.Context) (jsonrpc.Message, error) {
 		if err != nil {
 			if id := c.refused.Swap(nil); id != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 				// The server does not know the question, and does not say so.
-				_ = c.t.p.stdout.SetReadDeadline(time.Time{})
-				if c.t.p.over() {
-					_ = c.t.p.stdout.SetReadDeadline(time.Now().Add(drainTime))
+				if c.t.readOn(); c.closing.Load() { // its deadline was this one
+					_ = c.t.p.stdout.SetReadDeadline(time.Now())
 				}
 				return &jsonrpc.Response{ID: *id, Error: &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound, Message: "no answer"}}, nil
 			}
@@ -131,10 +159,10 @@ func (c *stdioConn) parse(ctx context.Context, line []byte) {
 
 // line reads one line, of its own memory.
 func (c *stdioConn) line() ([]byte, error) {
-	line := c.part
-	c.part = nil
+	line := c.t.part
+	c.t.part = nil
 	for {
-		b, err := c.in.ReadSlice('\n')
+		b, err := c.t.in.ReadSlice('\n')
 		if len(line)+len(b) > c.t.limit {
 			return nil, fmt.Errorf("a message of more than %d bytes: %w", c.t.limit, durable.ErrTooLarge)
 		}
@@ -146,7 +174,7 @@ func (c *stdioConn) line() ([]byte, error) {
 		case errors.Is(err, io.EOF) && len(bytes.TrimSpace(line)) > 0:
 			return line, nil
 		default:
-			c.part = line // the reading may go on
+			c.t.part = line // the reading may go on
 			return nil, err
 		}
 	}
@@ -208,16 +236,20 @@ func (c *stdioConn) discover(id jsonrpc.ID) {
 	c.probing.Store(&id)
 	time.AfterFunc(c.t.probe, func() {
 		if p := c.probing.Swap(nil); p != nil {
+			c.t.late.Store(true)
 			c.refused.Store(p)
 			_ = c.t.p.stdout.SetReadDeadline(time.Now())
 		}
 	})
 }
 
-// Close implements [mcp.Connection]: it ends the server's input. What ends the
-// server is [process.close].
+// Close implements [mcp.Connection]: it ends the server's input, unless there
+// may be another connection. What ends the server is [process.close].
 func (c *stdioConn) Close() error {
 	if c.closing.CompareAndSwap(false, true) {
+		if c.first && c.t.late.Load() && !c.t.set.Load() {
+			return c.t.p.stdout.SetReadDeadline(time.Now())
+		}
 		_ = c.t.p.stdin.Close()
 		c.t.closed()
 	}
