@@ -248,15 +248,27 @@ func value(c *llm.ToolCall, out any) called {
 	case string:
 		res.Parts = []llm.Part{{Text: out}}
 	case llm.Part:
-		res.Parts = []llm.Part{out}
+		return content(c, out)
 	case []llm.Part:
-		res.Parts = out
+		return content(c, out...)
 	default:
 		b, err := json.Marshal(out)
 		if err != nil {
 			return failed(c, "%s did its work, and what it gave can't be written as JSON: %v", c.Name, err)
 		}
 		res.Data = b
+	}
+	return called{Result: res}
+}
+
+// content is a result of parts. What no request may have would end the run.
+func content(c *llm.ToolCall, parts ...llm.Part) called {
+	res := &llm.ToolResult{ID: c.ID, Name: c.Name, Parts: parts}
+	r := &llm.Request{Messages: []llm.Message{
+		llm.User("x"), {Role: llm.RoleModel, Parts: []llm.Part{{Call: &llm.ToolCall{ID: c.ID, Name: c.Name}}}}, {Role: llm.RoleTools, Parts: []llm.Part{{Result: res}}},
+	}}
+	if err := r.Validate(); err != nil {
+		return failed(c, "%s did its work, and what it gave can't be shown to a model: %v", c.Name, err)
 	}
 	return called{Result: res}
 }
