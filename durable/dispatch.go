@@ -524,7 +524,7 @@ func (ex *executor) countDeaths(es []*entry, opens [][]*openCall) error {
 		if len(tx.Writes) == 0 {
 			return nil
 		}
-		err := ex.st.Commit(ex.commits, tx)
+		err := ex.commit(ex.commits, tx)
 		tx = &journal.Tx{}
 		return err
 	}

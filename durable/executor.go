@@ -71,6 +71,7 @@ type executor struct {
 	awake      entryList // idle awake entries, oldest first
 	busy       entryList // those whose loop is at work
 	watchers   map[watched]chan struct{}
+	broken     error         // why nothing can be recorded any more
 	rouse      chan struct{} // wakes the watchdog when there is something to watch
 	watching   bool          // the watchdog is awake
 }
@@ -262,12 +263,7 @@ func (ex *executor) Close(ctx context.Context) error {
 		}
 		e.mu.Unlock()
 	}
-	ex.mu.Lock()
-	for w, ch := range ex.watchers {
-		close(ch)
-		delete(ex.watchers, w)
-	}
-	ex.mu.Unlock()
+	ex.tellAll(nil)
 	grace, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	for ex.left.Load() > 0 && grace.Err() == nil {
@@ -619,7 +615,7 @@ func (ex *executor) watch(rid int64, end bool) func(context.Context) error {
 	ch := ex.watchers[watched{rid, end}]
 	if ch == nil {
 		ch = make(chan struct{})
-		if ex.life.Err() != nil {
+		if ex.life.Err() != nil || ex.broken != nil {
 			close(ch)
 		} else {
 			ex.watchers[watched{rid, end}] = ch
@@ -629,13 +625,44 @@ func (ex *executor) watch(rid int64, end bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-ch:
-			if ex.life.Err() != nil {
-				return ErrClosed
-			}
-			return nil
+			return ex.stopped()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// stopped is why nobody needs to wait for a run any more, nil while it is worth it.
+func (ex *executor) stopped() error {
+	if ex.life.Err() != nil {
+		return ErrClosed
+	}
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	return ex.broken
+}
+
+// commit records tx. Once nothing can be recorded any more, whoever waits for
+// a run hears of it: nothing will happen to it here.
+func (ex *executor) commit(ctx context.Context, tx *journal.Tx) error {
+	err := ex.st.Commit(ctx, tx)
+	if errors.Is(err, ErrUnavailable) {
+		ex.tellAll(err)
+	}
+	return err
+}
+
+// tellAll tells all who watch runs. With an error, it is what they hear from
+// now on.
+func (ex *executor) tellAll(err error) {
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	if ex.broken == nil {
+		ex.broken = err
+	}
+	for w, ch := range ex.watchers {
+		close(ch)
+		delete(ex.watchers, w)
 	}
 }
 
@@ -665,7 +692,7 @@ func (e *entry) write(tx *journal.Tx) error {
 	if row := e.detached.Load(); row != nil {
 		return finishedError(row)
 	}
-	err := e.ex.st.Commit(e.ex.commits, tx)
+	err := e.ex.commit(e.ex.commits, tx)
 	if err == nil {
 		e.accused = false
 	}

@@ -609,7 +609,7 @@ func (ex *executor) putBlob(ctx context.Context, req *Request) (*Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ex.st.Commit(ctx, &journal.Tx{Blobs: []*journal.Blob{b}}); err != nil {
+	if err := ex.commit(ctx, &journal.Tx{Blobs: []*journal.Blob{b}}); err != nil {
 		return nil, fmt.Errorf("put a blob: %w", err)
 	}
 	return &Reply{Ref: refOf(row), Name: sum}, nil

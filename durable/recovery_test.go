@@ -491,3 +491,55 @@ func TestBlobsLiveAsLongAsARunThatStoredThem(t *testing.T) {
 		op.close(e)
 	})
 }
+
+// Once nothing can be recorded any more, nothing will happen to a run in this
+// process: nobody waits for it.
+func TestNobodyWaitsForABrokenStore(t *testing.T) {
+	lives(t, func(t *testing.T, op *opener) {
+		sig := durable.NewSignal[int]("s")
+		says := durable.NewStream[int]("says")
+		wf := durable.NewWorkflow("wf", func(ctx context.Context, n int) (int, error) {
+			if n > 0 {
+				return n, nil
+			}
+			return sig.Receive(ctx)
+		}, &durable.WorkflowOptions{Accepts: []durable.Accepted{sig, says}})
+		broken := fmt.Errorf("the disk is gone: %w", durable.ErrUnavailable)
+		var dead atomic.Bool
+		e := op.openOn(hooked{op.wire(), func(_ *journal.Tx, commit func() error) error {
+			if dead.Load() {
+				return broken
+			}
+			return commit()
+		}}, wf, says)
+		ended := must[*durable.Run](t)(wf.Start(t.Context(), e, 7, nil))
+		synctest.Wait()
+		r := must[*durable.Run](t)(wf.Start(t.Context(), e, 0, nil))
+		heard := make(chan error)
+		go func() {
+			_, err := r.Result(t.Context())
+			heard <- err
+		}()
+		go func() {
+			for _, err := range says.Read(t.Context(), r, 0) {
+				heard <- err
+			}
+		}()
+		synctest.Wait()
+		dead.Store(true)
+		if err := sig.Send(t.Context(), r, 1, nil); !errors.Is(err, durable.ErrUnavailable) {
+			t.Errorf("the signal: %v", err)
+		}
+		for range 2 {
+			if err := <-heard; !errors.Is(err, durable.ErrUnavailable) {
+				t.Errorf("who waited heard %v", err)
+			}
+		}
+		if _, err := r.Result(t.Context()); !errors.Is(err, durable.ErrUnavailable) {
+			t.Errorf("who comes later hears %v", err)
+		}
+		if n := must[int](t)(wf.Result(t.Context(), ended)); n != 7 {
+			t.Errorf("a run that had ended gave %d", n)
+		}
+	})
+}

@@ -232,7 +232,7 @@ func (ex *executor) reset(ctx context.Context, req *Request) (*Reply, error) {
 	return settle(ref, err)
 }
 
-func (ex *executor) commitNow(tx *journal.Tx) error { return ex.st.Commit(ex.commits, tx) }
+func (ex *executor) commitNow(tx *journal.Tx) error { return ex.commit(ex.commits, tx) }
 
 // takeOver commits a reset or a fork, and lets the new run begin.
 func (ex *executor) takeOver(w *rewind, tx *journal.Tx, commit func(*journal.Tx) error) error {

@@ -264,7 +264,7 @@ func (ex *executor) adoptPlan(p *plan, row *journal.Schedule) {
 
 // save commits a change of a plan, with a run that it starts. p.mu is held.
 func (ex *executor) save(p *plan, row *journal.Schedule) error {
-	if err := ex.st.Commit(ex.commits, &journal.Tx{Schedules: []*journal.Schedule{row}}); err != nil {
+	if err := ex.commit(ex.commits, &journal.Tx{Schedules: []*journal.Schedule{row}}); err != nil {
 		return err
 	}
 	if row.Deleted {

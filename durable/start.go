@@ -289,7 +289,7 @@ func (ex *executor) create(s newRunSpec) (*journal.Run, bool, error) {
 	if s.schedule != nil {
 		tx.Schedules = []*journal.Schedule{s.schedule}
 	}
-	if err := ex.st.Commit(ex.commits, tx); err != nil {
+	if err := ex.commit(ex.commits, tx); err != nil {
 		ex.abandon(e, err)
 		return nil, false, err
 	}

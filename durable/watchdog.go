@@ -101,7 +101,7 @@ func (ex *executor) deadlocked(e *entry, since int64, limit time.Duration) {
 	ex.log.Error("run is stuck", "run_id", row.RunID, "workflow", row.Name, "problem", p.Text)
 	// Only the stored row says so: when the loop comes back, its next commit
 	// takes the problem away.
-	if err := ex.st.Commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
+	if err := ex.commit(ex.commits, &journal.Tx{Writes: []journal.Write{{Run: &row}}}); err == nil {
 		e.accused = true
 		ex.changed(row.RID)
 	}
@@ -163,7 +163,7 @@ func (ex *executor) terminateStuck(req *Request) (*Reply, error) {
 	was := e.rowNow()
 	row, tx, err := ex.ending(was, Terminated, &journal.Failure{Type: "terminated", Message: req.Reason}, req.Actor.Name, req.Reason)
 	if err == nil {
-		err = ex.st.Commit(ex.commits, tx)
+		err = ex.commit(ex.commits, tx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("terminate run %v: %w", refOf(was), err)
