@@ -101,9 +101,7 @@ func ToolSchema(schema json.RawMessage) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o, err = o.deref(); err != nil {
-		return nil, err
-	}
+	o = o.deref()
 	for _, key := range []string{"anyOf", "oneOf", "allOf"} {
 		if branches := o.get(key); branches != nil {
 			if o, err = o.without(key).join(branches, key == "allOf"); err != nil {
@@ -121,28 +119,29 @@ func ToolSchema(schema json.RawMessage) (json.RawMessage, error) {
 	return tidy(o, 0), nil
 }
 
-// deref puts a definition of the schema in the place of a reference on top.
-func (o object) deref() (object, error) {
+// deref puts a definition of the schema in the place of a reference on top. One
+// that leads nowhere, or has no end, says nothing.
+func (o object) deref() object {
 	for range maxDepth {
 		var ref string
 		if json.Unmarshal(o.get("$ref"), &ref) != nil {
-			return o, nil
+			break
 		}
 		o = o.without("$ref")
 		list, name, _ := strings.Cut(strings.TrimPrefix(ref, "#/"), "/")
 		defs, err := parse(o.get(list))
-		if err != nil || !isObject(defs.get(name)) {
-			return nil, fmt.Errorf("the reference %s leads nowhere", ref)
+		if err != nil {
+			break
 		}
 		target, err := parse(defs.get(name))
 		if err != nil {
-			return nil, err
+			break
 		}
 		for _, f := range target {
 			o = o.set(f.key, f.value)
 		}
 	}
-	return nil, fmt.Errorf("references without end")
+	return o.without("$ref")
 }
 
 // join adds the properties of alternatives to an object. What all of them
@@ -202,7 +201,9 @@ func tidy(o object, depth int) json.RawMessage {
 	if depth > maxDepth {
 		return o.json()
 	}
-	o = slices.DeleteFunc(o, func(f field) bool { return string(f.value) == "null" && f.key != "default" && f.key != "const" })
+	o = slices.DeleteFunc(o, func(f field) bool {
+		return string(f.value) == "null" && f.key != "default" && f.key != "const" || f.misfit()
+	})
 	if string(o.get("type")) == `"array"` && o.get("items") == nil && o.get("prefixItems") == nil {
 		o = o.set("items", json.RawMessage("{}"))
 	}
@@ -219,6 +220,28 @@ func tidy(o object, depth int) json.RawMessage {
 		}
 		return tidy(s, depth+1)
 	})
+}
+
+// misfit reports whether a word of JSON Schema has a value that it can't have, as
+// in earlier versions of it. Without the word the schema allows more.
+func (f field) misfit() bool {
+	var to any
+	switch f.key {
+	case "required":
+		to = &[]string{}
+	case "enum", "anyOf", "oneOf", "allOf", "prefixItems":
+		to = &[]json.RawMessage{}
+	case "properties", "$defs", "definitions", "patternProperties", "dependentSchemas":
+		return !isObject(f.value)
+	case "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+		"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties":
+		to = new(float64)
+	case "$ref", "title", "description", "pattern", "format":
+		to = new(string)
+	default:
+		return false
+	}
+	return json.Unmarshal(f.value, to) != nil
 }
 
 // each replaces the schemas right within one.
