@@ -140,7 +140,7 @@ func Open(ctx context.Context, o *Options, defs ...durable.Definer) (_ *App, err
 	app.log = slog.New(app.tel.Handler(app.log.Handler()))
 	models := &agent.ModelSet{
 		Providers: o.Models, Default: cfg.Models.Default, Names: map[string]string{},
-		Watch: app.watch.tell, AskKey: cfg.Engine == "local" || cfg.Engine == "temporal",
+		Watch: app.watch.of, AskKey: cfg.Engine == "local" || cfg.Engine == "temporal",
 		Renew: (&renewal{file: o.File, sections: cfg.sections(app.host, o.Models), log: app.log, at: map[string]time.Time{}}).renew,
 	}
 	for name, m := range cfg.Models.Names {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -41,13 +42,13 @@ var clock = agent.Func("clock", "The time in a city.", func(_ context.Context, c
 var teller = agent.New("teller", agent.Config{Instruction: "Tell the time.", Tools: []*agent.Tool{clock}})
 
 // open opens an App on an engine, with a configuration file that says so.
-func open(t *testing.T, engine string, s *llmtest.Script, def durable.Definer) *mcpagent.App {
+func open(t *testing.T, engine string, p llm.Provider, def durable.Definer) *mcpagent.App {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "mcp_agent.config.yaml")
 	if err := os.WriteFile(file, []byte("execution_engine: "+engine+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{File: file, Models: agent.Models{s}}, def)
+	app, err := mcpagent.Open(t.Context(), &mcpagent.Options{File: file, Models: agent.Models{p}}, def)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +112,55 @@ func TestAStreamIsInOrder(t *testing.T) {
 	want := "turn, answer, call clock, result clock, turn, answer: It is noon in Rome., done: It is noon in Rome."
 	if strings.Join(got, ", ") != want {
 		t.Errorf("events:\n%s\nwant:\n%s", strings.Join(got, ", "), want)
+	}
+}
+
+// asked counts how a model is asked.
+type asked struct {
+	*llmtest.Script
+	whole, streams atomic.Int32
+}
+
+func (a *asked) Model(name string) (llm.Model, error) {
+	m, err := a.Script.Model(name)
+	return &askedModel{m, a}, err
+}
+
+type askedModel struct {
+	llm.Model
+	a *asked
+}
+
+func (m *askedModel) Call(ctx context.Context, r *llm.Request) (*llm.Response, error) {
+	m.a.whole.Add(1)
+	return m.Model.Call(ctx, r)
+}
+
+func (m *askedModel) Stream(ctx context.Context, r *llm.Request) iter.Seq2[llm.Delta, error] {
+	m.a.streams.Add(1)
+	return m.Model.Stream(ctx, r)
+}
+
+// TestWhoIsNotFollowedDoesNotStream: nobody would read it.
+func TestWhoIsNotFollowedDoesNotStream(t *testing.T) {
+	t.Parallel()
+	a := &asked{Script: llmtest.New(llmtest.Answer{Always: true, Func: func(context.Context, *llm.Request) (*llm.Response, error) {
+		return &llm.Response{Message: llm.Message{Role: llm.RoleModel, Parts: []llm.Part{{Text: "noon"}}}, Stop: llm.StopEnd}, nil
+	}})}
+	app := open(t, "memory", a, teller)
+	if _, err := app.Run(t.Context(), teller, "What time is it?"); err != nil {
+		t.Fatal(err)
+	}
+	if a.whole.Load() != 1 || a.streams.Load() != 0 {
+		t.Errorf("Run asked for %d answers and %d streams", a.whole.Load(), a.streams.Load())
+	}
+	for _, err := range app.Stream(t.Context(), teller, "What time is it?") {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.whole.Load() != 1 || a.streams.Load() != 1 {
+		t.Errorf("with Stream it is %d answers and %d streams", a.whole.Load(), a.streams.Load())
 	}
 }
 

@@ -24,8 +24,19 @@ type watcher struct {
 	ready chan struct{} // has a value when there is something
 }
 
+// of is how those who follow a run are told what is said in it; nil if nobody
+// does.
+func (w *watchers) of(id, _ string) func(*agent.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.by[id]) == 0 {
+		return nil
+	}
+	return func(ev *agent.Event) { w.tell(id, ev) }
+}
+
 // tell hands a delta to those who follow the run. It never waits for them.
-func (w *watchers) tell(id, _ string, ev *agent.Event) {
+func (w *watchers) tell(id string, ev *agent.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for to := range w.by[id] {

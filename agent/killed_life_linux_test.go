@@ -132,7 +132,7 @@ func live(ctx context.Context, told string) (err error) {
 		anthropic.New(&anthropic.Options{BaseURL: string(p.World), APIKey: key}),
 	}}
 	if p.Stream {
-		models.Watch = func(string, string, *agent.Event) {}
+		models.Watch = func(string, string) func(*agent.Event) { return func(*agent.Event) {} }
 	}
 	// What may not be repeated is allowed without a question.
 	a := agent.New("worker", agent.Config{Instruction: "Work.", Servers: names, Policy: agent.Policy{{Tool: "*", Do: agent.Allow}},

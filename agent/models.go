@@ -35,8 +35,10 @@ type ModelSet struct {
 	Default string
 	// Names are models by a name of the program's own.
 	Names map[string]string
-	// Watch sees what models say as they say it. Nil: nobody.
-	Watch func(workflowID, runID string, ev *Event)
+	// Watch gives who sees what models say to a run as they say it, and is asked
+	// before each call; nil: nobody, and the answer is asked for as a whole. Runs
+	// on a worker.
+	Watch func(workflowID, runID string) func(*Event)
 	// AskKey makes runs whose provider refuses the key, or whose account is
 	// empty, ask a person to mend it ([Repairs]), and go on after that. It is
 	// for engines on which a run can wait; otherwise such a run fails.
@@ -276,7 +278,7 @@ func (m *models) watcher(ctx context.Context, in callIn) func(*Event) {
 	info, _ := durable.StepInfoOf(ctx)
 	to := sinkOf(ctx)
 	if to == nil && m.set.Watch != nil && info.RunID != "" {
-		to = func(ev *Event) { m.set.Watch(info.WorkflowID, info.RunID, ev) }
+		to = m.set.Watch(info.WorkflowID, info.RunID)
 	}
 	if to == nil {
 		return nil

@@ -184,9 +184,11 @@ func (b *bench) agentStream(s speech) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
 	said := make(chan time.Time, 16)
-	set := &agent.ModelSet{Providers: models, Watch: func(_, _ string, ev *agent.Event) {
-		if ev.Text != "" {
-			said <- time.Now()
+	set := &agent.ModelSet{Providers: models, Watch: func(string, string) func(*agent.Event) {
+		return func(ev *agent.Event) {
+			if ev.Text != "" {
+				said <- time.Now()
+			}
 		}
 	}}
 	memory, err := durable.NewMemory(b.ctx, &durable.Options{Logger: quiet}, a, set)
