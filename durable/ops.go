@@ -507,7 +507,7 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 		return nil, fmt.Errorf("answer %q: encode: %w", req.Name, err)
 	}
 	ch := make(chan error, 1)
-	var no *Reply
+	late := make(chan *Reply, 1)
 	ex.deliver(e, &incoming{ack: func(err error) { tell(ch, err) }, ctl: func(e *entry) {
 		now, err := ex.st.Ask(req.Name)
 		if err != nil {
@@ -516,7 +516,7 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 		}
 		oc := e.open[ask.Call]
 		if oc == nil || oc.over || now.State != "open" {
-			no = closedQuestion(now, req)
+			tell(late, closedQuestion(now, req))
 			tell(ch, nil)
 			return
 		}
@@ -528,8 +528,10 @@ func (ex *executor) answer(ctx context.Context, req *Request) (*Reply, error) {
 		}})
 	}})
 	err = ex.waitErr(ctx, ch)
-	if err == nil && no != nil {
+	select {
+	case no := <-late:
 		return no, nil
+	default:
 	}
 	row, no := findRun(ex.st, Ref{RunID: ask.ID[:len(ask.ID)-len(ask.Call)-1]}, req.Actor)
 	if no != nil {

@@ -208,28 +208,25 @@ func (ex *executor) reset(ctx context.Context, req *Request) (*Reply, error) {
 	if no != nil {
 		return no, nil
 	}
-	var ref Ref
 	ch := make(chan error, 1)
+	said := make(chan *Reply, 1) // who gave up waiting does not look at what the loop goes on with
 	ex.deliver(e, &incoming{ack: func(err error) { tell(ch, err) }, ctl: func(e *entry) {
 		if State(e.row.State).Done() {
 			tell(ch, finishedError(e.row))
 			return
 		}
-		w, bad, err := ex.rewind(e.row, o, req, key)
-		if bad != nil {
-			no = bad
-		}
-		if bad == nil && err == nil {
-			ref = refOf(w.next)
+		w, rep, err := ex.rewind(e.row, o, req, key)
+		if rep == nil && err == nil {
+			rep = &Reply{Ref: refOf(w.next)}
 			err = e.giveWay(w, req)
 		}
+		tell(said, rep)
 		tell(ch, err)
 	}})
-	err = ex.waitErr(ctx, ch)
-	if err == nil && no != nil {
-		return no, nil
+	if err = ex.waitErr(ctx, ch); err == nil {
+		return <-said, nil // it was told first
 	}
-	return settle(ref, err)
+	return settle(refOf(row), err)
 }
 
 func (ex *executor) commitNow(tx *journal.Tx) error { return ex.commit(ex.commits, tx) }
