@@ -20,7 +20,7 @@ func TestStuckReplay(t *testing.T) {
 	end := make(chan struct{})
 	flow := durable.NewWorkflow("flow", func(ctx context.Context, _ string) (string, error) {
 		if stuck != nil {
-			<-stuck
+			<-stuck //durablevet:ignore the misuse that the test is for
 		}
 		return done.Receive(ctx)
 	}, &durable.WorkflowOptions{Accepts: []durable.Accepted{done}})
