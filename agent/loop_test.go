@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,11 +141,11 @@ func TestAModelThatMakesMistakes(t *testing.T) {
 
 func TestAPanicAndAnErrorAreResults(t *testing.T) {
 	t.Parallel()
-	runs := 0
+	var runs atomic.Int32 // of functions side by side
 	a := agent.New("worker", agent.Config{Tools: []*agent.Tool{
-		agent.Func("panics", "", func(context.Context, struct{}) (string, error) { runs++; panic("ouch") }, nil),
+		agent.Func("panics", "", func(context.Context, struct{}) (string, error) { runs.Add(1); panic("ouch") }, nil),
 		agent.Func("fails", "", func(context.Context, struct{}) (string, error) { return "", errors.New("disk full") }, nil),
-		agent.Func("odd", "", func(context.Context, struct{}) (any, error) { runs++; return func() {}, nil }, &agent.FuncOptions{ReadOnly: true}),
+		agent.Func("odd", "", func(context.Context, struct{}) (any, error) { runs.Add(1); return func() {}, nil }, &agent.FuncOptions{ReadOnly: true}),
 		agent.Func("nothing", "", func(context.Context, struct{}) (string, error) { return "", nil }, nil),
 		agent.Func("retried", "", func(ctx context.Context, _ struct{}) (string, error) {
 			if i, ok := durable.StepInfoOf(ctx); ok && i.Attempt < 3 {
@@ -154,7 +155,7 @@ func TestAPanicAndAnErrorAreResults(t *testing.T) {
 		}, &agent.FuncOptions{ReadOnly: true}),
 	}})
 	onEngines(t, []llmtest.Answer{llmtest.Calls("panics", "{}", "fails", "", "odd", "{}", "nothing", "{}", "retried", "{}"), echo}, func(t *testing.T, w *world) {
-		runs = 0
+		runs.Store(0)
 		res, err := w.run(a, "Go.")
 		if err != nil {
 			t.Fatal(err)
@@ -164,8 +165,8 @@ func TestAPanicAndAnErrorAreResults(t *testing.T) {
 				t.Errorf("result %d: %s, want %s", i, got, want)
 			}
 		}
-		if runs != 2 {
-			t.Errorf("%d runs of two functions", runs)
+		if n := runs.Load(); n != 2 {
+			t.Errorf("%d runs of two functions", n)
 		}
 	}, a)
 }
