@@ -37,8 +37,9 @@ func (m Message) Text() string {
 }
 
 // Calls are the tools that the message calls, in order.
-func (m Message) Calls() []*ToolCall {
-	var out []*ToolCall
+func (m Message) Calls() []*ToolCall { return m.appendCalls(nil) }
+
+func (m Message) appendCalls(out []*ToolCall) []*ToolCall {
 	for _, p := range m.Parts {
 		if p.Call != nil {
 			out = append(out, p.Call)

@@ -136,12 +136,7 @@ func (r *Request) conversation() error {
 			if before == "" || before == RoleModel {
 				return fmt.Errorf("%s is of the model, which nobody asked", at)
 			}
-			open = open[:0]
-			for _, p := range m.Parts {
-				if p.Call != nil {
-					open = append(open, p.Call)
-				}
-			}
+			open = m.appendCalls(open[:0])
 			for _, c := range open {
 				if ids[c.ID] {
 					return fmt.Errorf("%s has a call with the ID %q of another", at, c.ID)

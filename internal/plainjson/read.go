@@ -34,12 +34,7 @@ func Plain(b []byte) ([]byte, bool) {
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
 		case c == '"':
-			for i++; i < len(b) && b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			if i >= len(b) {
+			if i = quoted(b, i); i >= len(b) {
 				return nil, false
 			}
 		case c <= ' ':
@@ -62,6 +57,16 @@ func Plain(b []byte) ([]byte, bool) {
 		return b, true
 	}
 	return append(out, b[from:]...), true
+}
+
+// quoted is where the string that begins at i ends; len(b) or more: it does not.
+func quoted(b []byte, i int) int {
+	for i++; i < len(b) && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i
 }
 
 // bracket reports whether a byte outside of strings is a token.
@@ -341,12 +346,7 @@ func (p *Parser) Value() ([]byte, bool) {
 	for ; p.i < len(p.b); p.i++ {
 		switch c := p.b[p.i]; c {
 		case '"':
-			for p.i++; p.i < len(p.b) && p.b[p.i] != '"'; p.i++ {
-				if p.b[p.i] == '\\' {
-					p.i++
-				}
-			}
-			if p.i >= len(p.b) {
+			if p.i = quoted(p.b, p.i); p.i >= len(p.b) {
 				return nil, false
 			}
 		case '{', '[':

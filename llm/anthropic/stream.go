@@ -41,14 +41,7 @@ func (m *model) stream(ctx context.Context, r *llm.Request, q *query, yield func
 	}
 	defer s.Close()
 	var msg said
-	if raw, err := s.Whole(&msg); raw != nil || err != nil {
-		if err != nil {
-			return err
-		}
-		res, err := m.whole(r, q, &msg, raw)
-		if err == nil {
-			wire.Tell(res, yield)
-		}
+	if whole, err := s.Whole(&msg, func(raw []byte) (*llm.Response, error) { return m.whole(r, q, &msg, raw) }, yield); whole {
 		return err
 	}
 	var a answer

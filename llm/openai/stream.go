@@ -5,7 +5,6 @@ import (
 	"context"
 
 	"github.com/mcpagent/mcpagent/llm"
-	"github.com/mcpagent/mcpagent/llm/internal/wire"
 )
 
 // stream sends a request and hands out the answer as it comes, until yield
@@ -21,14 +20,7 @@ func (m *model) stream(ctx context.Context, r *llm.Request, yield func(llm.Delta
 	}
 	defer s.Close()
 	var c completion
-	if raw, err := s.Whole(&c); raw != nil || err != nil {
-		if err != nil {
-			return err
-		}
-		res, err := m.response(r, &c, raw)
-		if err == nil {
-			wire.Tell(res, yield)
-		}
+	if whole, err := s.Whole(&c, func(raw []byte) (*llm.Response, error) { return m.response(r, &c, raw) }, yield); whole {
 		return err
 	}
 	var a answer

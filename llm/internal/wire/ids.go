@@ -112,23 +112,6 @@ func Named(d *llm.Media) string {
 	return "(not shown: " + strings.Join(about, ", ") + ")"
 }
 
-// Tell hands out an answer that came as a whole as if it had come in pieces.
-func Tell(res *llm.Response, yield func(llm.Delta) bool) {
-	for _, p := range res.Message.Parts {
-		d := llm.Delta{Text: p.Text}
-		if p.Reasoning != nil {
-			d.Reasoning = p.Reasoning.Text
-		}
-		if p.Call != nil {
-			d.Call = &llm.ToolCall{ID: p.Call.ID, Name: p.Call.Name}
-		}
-		if d != (llm.Delta{}) && !yield(d) {
-			return
-		}
-	}
-	yield(llm.Delta{Response: res})
-}
-
 // Once is a sequence that can be ranged over once.
 func Once(seq iter.Seq2[llm.Delta, error]) iter.Seq2[llm.Delta, error] {
 	var used atomic.Bool

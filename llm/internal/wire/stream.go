@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/mcpagent/mcpagent/llm"
 )
 
 // Stream is an answer as it comes: events that a server sends.
@@ -60,13 +62,38 @@ func first(r *bufio.Reader) byte {
 }
 
 // Whole decodes the answer of a server that does not stream, where it gave a
-// whole one; nil: it streams.
-func (s *Stream) Whole(answer any) ([]byte, error) {
+// whole one, and hands out what response makes of it as if it had come in
+// pieces; false: it streams.
+func (s *Stream) Whole(answer any, response func(raw []byte) (*llm.Response, error), yield func(llm.Delta) bool) (bool, error) {
 	if s.whole == nil {
-		return nil, nil
+		return false, nil
 	}
 	raw, err := io.ReadAll(s.whole)
-	return raw, s.c.read(s.ctx, s.res, raw, err, answer)
+	if err := s.c.read(s.ctx, s.res, raw, err, answer); err != nil {
+		return true, err
+	}
+	res, err := response(raw)
+	if err == nil {
+		hand(res, yield)
+	}
+	return true, err
+}
+
+// hand hands out an answer in pieces, and then the whole.
+func hand(res *llm.Response, yield func(llm.Delta) bool) {
+	for _, p := range res.Message.Parts {
+		d := llm.Delta{Text: p.Text}
+		if p.Reasoning != nil {
+			d.Reasoning = p.Reasoning.Text
+		}
+		if p.Call != nil {
+			d.Call = &llm.ToolCall{ID: p.Call.ID, Name: p.Call.Name}
+		}
+		if d != (llm.Delta{}) && !yield(d) {
+			return
+		}
+	}
+	yield(llm.Delta{Response: res})
 }
 
 // Next reads an event; false: there is none any more. One that breaks off is
